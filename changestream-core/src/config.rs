@@ -1,0 +1,36 @@
+use std::time::Duration;
+
+use crate::layer::Policy;
+
+/// A runtime's settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    pub(crate) policy: Policy,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) checkpoint_events: u64,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) batch_size: u32,
+    pub(crate) reply_timeout: Duration,
+}
+
+impl Config {
+    /// An idle stream is checkpointed this much less often than a busy one.
+    const IDLE_FACTOR: u32 = 30;
+
+    pub(crate) fn idle_checkpoint_interval(&self) -> Duration {
+        self.checkpoint_interval.saturating_mul(Self::IDLE_FACTOR)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            checkpoint_interval: Duration::from_secs(1),
+            checkpoint_events: 1_000,
+            drain_deadline: Duration::from_secs(30),
+            batch_size: 2_000,
+            reply_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can stop a runtime, before it starts or while it runs.
+
+use std::{error::Error as StdError, fmt};
+
+/// Any error, boxed.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a runtime could not be built or start, or why it stopped.
+///
+/// Opaque, so that kinds can be added: ask with the `is_*` methods. `Display` names the thing and the
+/// mend; the cause, where there is one, is its [`source`](StdError::source).
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<BoxError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Configuration,
+    Driver,
+    Unreachable,
+    UnsupportedServer,
+    HistoryLost,
+    Stream,
+    Store,
+    DrainDeadline,
+    Aborted,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// A configuration error, for the constructors of sinks and layers: what is wrong, and the mend.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(Kind::Configuration, message)
+    }
+
+    /// The error with what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The runtime was put together wrongly: an unknown sink, two handlers of one name, a bad path.
+    pub fn is_configuration(&self) -> bool {
+        self.kind == Kind::Configuration
+    }
+
+    /// The MongoDB driver refused something before the runtime had to do with it, as a connection string.
+    pub fn is_driver(&self) -> bool {
+        self.kind == Kind::Driver
+    }
+
+    /// No server of the deployment answered at start-up.
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == Kind::Unreachable
+    }
+
+    /// The server cannot do what the handlers ask: it is no replica set, is too old, or does not record
+    /// the images they need.
+    pub fn is_unsupported_server(&self) -> bool {
+        self.kind == Kind::UnsupportedServer
+    }
+
+    /// The place to go on from is gone from the oplog; nothing was skipped.
+    pub fn is_history_lost(&self) -> bool {
+        self.kind == Kind::HistoryLost
+    }
+
+    /// The server ended the stream for good, for another reason than lost history.
+    pub fn is_stream(&self) -> bool {
+        self.kind == Kind::Stream
+    }
+
+    /// A checkpoint could not be read, or another runtime of the same name writes checkpoints too.
+    pub fn is_store(&self) -> bool {
+        self.kind == Kind::Store
+    }
+
+    /// The drain deadline passed at shutdown with events unfinished. They come again at the next start.
+    pub fn is_drain_deadline(&self) -> bool {
+        self.kind == Kind::DrainDeadline
+    }
+
+    /// A second signal ended the drain. Events that were unfinished come again at the next start.
+    pub fn is_aborted(&self) -> bool {
+        self.kind == Kind::Aborted
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// So that `?` serves the client and the runtime alike.
+impl From<mongodb::error::Error> for Error {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::new(Kind::Driver, "the MongoDB driver failed").caused_by(error)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A store could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    message: String,
+    #[source]
+    source: Option<BoxError>,
+}
+
+impl StoreError {
+    /// A failure to do `what`.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            message: what.into(),
+            source: None,
+        }
+    }
+
+    /// The failure with what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl StoreError {
+    /// The message and its cause as the log may have them: the driver's errors print the server's whole
+    /// reply, which may quote a document.
+    pub(crate) fn brief(&self) -> String {
+        let cause = self.source.as_ref();
+        match cause.and_then(|cause| cause.downcast_ref::<mongodb::error::Error>()) {
+            Some(cause) => format!("{}: {}", self.message, cause.kind),
+            None => self.message.clone(),
+        }
+    }
+}
+
+/// The messages of `error` and of everything that caused it, outermost first.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> Vec<String> {
+    let mut messages = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        messages.push(error.to_string());
+        cause = error.source();
+    }
+    messages
+}

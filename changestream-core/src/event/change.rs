@@ -1,0 +1,147 @@
+use std::{fmt, time::SystemTime};
+
+use bson::{RawDocument, RawDocumentBuf};
+use bytes::Bytes;
+
+use super::{
+    ClusterTime, DocumentKey, EventId, Namespace, Operation, ResumeToken, UpdateDescription,
+};
+use crate::decode::{DecodeError, Header, Span};
+
+/// One change event as the server sent it: a shared, cheaply cloned view of its raw BSON.
+///
+/// Only the event's own fields are looked at; the documents within it are decoded when they are asked
+/// for. `Debug` shows what happened where, never the documents.
+#[derive(Clone)]
+pub struct RawChange {
+    bytes: Bytes,
+    header: Header,
+}
+
+impl RawChange {
+    /// An event from its BSON.
+    ///
+    /// # Errors
+    ///
+    /// When `bytes` is not a BSON document, or lacks `_id` (the resume token) or `operationType`.
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
+        let bytes = bytes.into();
+        let header = Header::decode(&bytes)?;
+        Ok(Self { bytes, header })
+    }
+
+    /// The whole event.
+    pub fn as_raw(&self) -> &RawDocument {
+        RawDocument::from_bytes(&self.bytes).expect("checked when the event was made")
+    }
+
+    /// What happened.
+    pub fn operation(&self) -> &Operation {
+        &self.header.operation
+    }
+
+    /// The database of the change; empty where the event names none.
+    pub fn database(&self) -> &str {
+        self.str(self.header.database).unwrap_or_default()
+    }
+
+    /// The collection of the change; `None` for database-wide events.
+    pub fn collection(&self) -> Option<&str> {
+        self.str(self.header.collection)
+    }
+
+    /// The database and collection of the change.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(self.database(), self.collection().map(str::to_owned))
+    }
+
+    /// The event's resume token, as the server sent it.
+    pub fn raw_token(&self) -> &RawDocument {
+        self.document(Some(self.header.token))
+            .expect("checked when the event was made")
+    }
+
+    /// The event's resume token.
+    pub fn token(&self) -> ResumeToken {
+        ResumeToken::from(self.raw_token())
+    }
+
+    /// The event's identity.
+    pub fn event_id(&self) -> EventId {
+        EventId::of_token(self.raw_token())
+    }
+
+    /// When the change was written, on the server's logical clock.
+    pub fn cluster_time(&self) -> Option<ClusterTime> {
+        self.header.cluster_time.map(ClusterTime)
+    }
+
+    /// When the change was written, by the server's wall clock; from the cluster time, to the second,
+    /// on servers older than 6.0, which do not send it.
+    pub fn wall_time(&self) -> Option<SystemTime> {
+        let wall_time = self.header.wall_time.or_else(|| {
+            let time = self.header.cluster_time?;
+            Some(bson::DateTime::from_millis(i64::from(time.time) * 1000))
+        });
+        wall_time.map(bson::DateTime::to_system_time)
+    }
+
+    /// The key of the changed document, as the server sent it.
+    pub fn raw_document_key(&self) -> Option<&RawDocument> {
+        self.document(self.header.document_key)
+    }
+
+    /// The key of the changed document.
+    pub fn document_key(&self) -> Option<DocumentKey> {
+        self.raw_document_key()
+            .map(|key| DocumentKey::new(key.to_owned()))
+    }
+
+    /// What an update changed, as the server sent it.
+    pub fn raw_update_description(&self) -> Option<&RawDocument> {
+        self.document(self.header.update_description)
+    }
+
+    /// What an update changed.
+    pub fn update_description(&self) -> Option<UpdateDescription> {
+        self.raw_update_description()
+            .map(|description| UpdateDescription::new(description.to_owned()))
+    }
+
+    /// The document after the change, where the event carries it.
+    pub fn full_document(&self) -> Option<&RawDocument> {
+        self.document(self.header.full_document)
+    }
+
+    /// The document before the change, where the event carries it.
+    pub fn pre_image(&self) -> Option<&RawDocument> {
+        self.document(self.header.pre_image)
+    }
+
+    /// The event's size in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn to_document_buf(&self) -> RawDocumentBuf {
+        self.as_raw().to_owned()
+    }
+
+    fn document(&self, span: Option<Span>) -> Option<&RawDocument> {
+        RawDocument::from_bytes(span?.slice(&self.bytes)).ok()
+    }
+
+    fn str(&self, span: Option<Span>) -> Option<&str> {
+        std::str::from_utf8(span?.slice(&self.bytes)).ok()
+    }
+}
+
+impl fmt::Debug for RawChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawChange")
+            .field("operation", self.operation())
+            .field("namespace", &self.namespace().to_string())
+            .field("event_id", &self.event_id())
+            .finish_non_exhaustive()
+    }
+}

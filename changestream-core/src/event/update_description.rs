@@ -1,0 +1,137 @@
+use std::fmt;
+
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    bson_path::{self, Relation},
+    extract::Rejection,
+};
+
+/// What an update changed: the event's `updateDescription` (MongoDB manual, *update Event*).
+#[derive(Clone, PartialEq)]
+pub struct UpdateDescription(RawDocumentBuf);
+
+/// An array that an update shortened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TruncatedArray<'a> {
+    /// The array's path.
+    pub field: &'a str,
+    /// How many elements are left.
+    pub new_size: u64,
+}
+
+impl UpdateDescription {
+    pub(crate) fn new(description: RawDocumentBuf) -> Self {
+        Self(description)
+    }
+
+    /// The description as the server sent it.
+    pub fn raw(&self) -> &RawDocument {
+        &self.0
+    }
+
+    /// The fields that were set and their new values.
+    ///
+    /// The keys are paths: `$set: {"payment.status": "paid"}` gives the one key `payment.status`.
+    pub fn updated_fields(&self) -> &RawDocument {
+        updated_fields(&self.0).unwrap_or_else(|| empty())
+    }
+
+    /// The paths that were removed.
+    pub fn removed_fields(&self) -> impl Iterator<Item = &str> {
+        removed_fields(&self.0)
+    }
+
+    /// The arrays that were shortened.
+    pub fn truncated_arrays(&self) -> impl Iterator<Item = TruncatedArray<'_>> {
+        truncated_arrays(&self.0)
+    }
+
+    /// Whether the field at `path` was changed: itself, a parent of it, or a part of it, by being set,
+    /// removed or truncated.
+    pub fn changed(&self, path: &str) -> bool {
+        changed_paths(&self.0).any(|changed| Relation::of(changed, path) != Relation::Apart)
+    }
+
+    /// The new value of the field at `path`, decoded, where the update states it: the field itself was
+    /// set, or a parent that holds it. `None` when it was not set, was removed, or only a part of it was
+    /// set.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] when the value does not decode as `V`.
+    pub fn get<V: DeserializeOwned>(&self, path: &str) -> Result<Option<V>, Rejection> {
+        self.value(path)
+            .map(|value| bson_path::decode(value, path))
+            .transpose()
+    }
+
+    fn value(&self, path: &str) -> Option<RawBsonRef<'_>> {
+        self.updated_fields()
+            .iter()
+            .flatten()
+            .find_map(|(key, value)| match Relation::of(key.as_str(), path) {
+                Relation::Same => Some(value),
+                Relation::Parent => {
+                    let rest = &path[key.as_str().len() + 1..];
+                    bson_path::get(value.as_document()?, rest)
+                }
+                Relation::Part | Relation::Apart => None,
+            })
+    }
+}
+
+impl fmt::Debug for UpdateDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bson_path::debug(&self.0, f)
+    }
+}
+
+/// Every path that `description` names as set, removed or truncated.
+pub(crate) fn changed_paths(description: &RawDocument) -> impl Iterator<Item = &str> {
+    let updated = updated_fields(description)
+        .into_iter()
+        .flat_map(|fields| fields.iter_elements().flatten())
+        .map(|element| element.key().as_str());
+    updated
+        .chain(removed_fields(description))
+        .chain(truncated_arrays(description).map(|array| array.field))
+}
+
+fn updated_fields(description: &RawDocument) -> Option<&RawDocument> {
+    description.get_document("updatedFields").ok()
+}
+
+fn removed_fields(description: &RawDocument) -> impl Iterator<Item = &str> {
+    description
+        .get_array("removedFields")
+        .into_iter()
+        .flatten()
+        .filter_map(|path| path.ok()?.as_str())
+}
+
+fn truncated_arrays(description: &RawDocument) -> impl Iterator<Item = TruncatedArray<'_>> {
+    description
+        .get_array("truncatedArrays")
+        .into_iter()
+        .flatten()
+        .filter_map(|array| {
+            let array = array.ok()?.as_document()?;
+            let new_size = match array.get("newSize").ok()?? {
+                RawBsonRef::Int32(size) => u64::try_from(size).ok()?,
+                RawBsonRef::Int64(size) => u64::try_from(size).ok()?,
+                _ => return None,
+            };
+            Some(TruncatedArray {
+                field: array.get_str("field").ok()?,
+                new_size,
+            })
+        })
+}
+
+fn empty() -> &'static RawDocument {
+    const EMPTY: &[u8] = &[5, 0, 0, 0, 0];
+    RawDocument::from_bytes(EMPTY).expect("five bytes are the empty document")
+}

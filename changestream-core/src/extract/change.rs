@@ -1,0 +1,107 @@
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+
+use super::{FromChange, Need, Needs, Rejection, full_document::decode};
+use crate::{
+    event::{
+        ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, UpdateDescription,
+    },
+    handler::{Attempt, ChangeRequest},
+};
+
+/// Everything about a change, with its documents decoded as `T`.
+///
+/// Asks for the full document and the pre-image and takes what there is of them, as
+/// [`FullDocument`](super::FullDocument) and [`PreImage`](super::PreImage) say; one that does not decode
+/// as `T` rejects the event.
+#[derive(Clone, Debug)]
+pub struct Change<T> {
+    full_document: Option<T>,
+    pre_image: Option<T>,
+    document_key: Option<DocumentKey>,
+    update: Option<UpdateDescription>,
+    attempt: Attempt,
+    raw: RawChange,
+}
+
+impl<T> Change<T> {
+    /// What happened.
+    pub fn operation(&self) -> &Operation {
+        self.raw.operation()
+    }
+
+    /// Where it happened.
+    pub fn namespace(&self) -> Namespace {
+        self.raw.namespace()
+    }
+
+    /// The key of the changed document; `None` for events that are not of a document.
+    pub fn document_key(&self) -> Option<&DocumentKey> {
+        self.document_key.as_ref()
+    }
+
+    /// The document after the change.
+    pub fn full_document(&self) -> Option<&T> {
+        self.full_document.as_ref()
+    }
+
+    /// The document before the change.
+    pub fn pre_image(&self) -> Option<&T> {
+        self.pre_image.as_ref()
+    }
+
+    /// What an update changed; `None` for other operations.
+    pub fn update(&self) -> Option<&UpdateDescription> {
+        self.update.as_ref()
+    }
+
+    /// The event's identity.
+    pub fn event_id(&self) -> EventId {
+        self.raw.event_id()
+    }
+
+    /// When the change was written, on the server's logical clock.
+    pub fn cluster_time(&self) -> Option<ClusterTime> {
+        self.raw.cluster_time()
+    }
+
+    /// When the change was written, by the server's wall clock.
+    pub fn wall_time(&self) -> Option<SystemTime> {
+        self.raw.wall_time()
+    }
+
+    /// Which attempt at handling the event this is.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// The event as the server sent it.
+    pub fn raw(&self) -> &RawChange {
+        &self.raw
+    }
+}
+
+impl<S, T: DeserializeOwned + Send> FromChange<S> for Change<T> {
+    const NEEDS: Needs = Needs::NONE
+        .full_document(Need::Optional)
+        .pre_image(Need::Optional);
+
+    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+        let raw = request.change();
+        let full_document = raw.full_document();
+        let pre_image = raw.pre_image();
+        Ok(Self {
+            full_document: full_document
+                .map(|document| decode("the full document", document))
+                .transpose()?,
+            pre_image: pre_image
+                .map(|document| decode("the pre-image", document))
+                .transpose()?,
+            document_key: raw.document_key(),
+            update: raw.update_description(),
+            attempt: request.attempt(),
+            raw: raw.clone(),
+        })
+    }
+}

@@ -1,0 +1,84 @@
+use std::any::type_name;
+
+use bson::RawDocument;
+use serde::de::DeserializeOwned;
+
+use super::{FromChange, Need, Needs, Rejection};
+use crate::handler::ChangeRequest;
+
+/// The document after the change, decoded.
+///
+/// For inserts and replaces it is the new document itself. For updates the server looks the document up
+/// (`updateLookup`): it is the document as it is then, which may be newer than the change, and is absent
+/// when the document is gone. Where every collection whose updates ask for it records pre- and
+/// post-images, it is the true post-image. A delete has none.
+///
+/// Absent, or not decodable as `T`, it rejects the event; `Option<FullDocument<T>>` takes absence as
+/// `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullDocument<T>(pub T);
+
+impl<S, T: DeserializeOwned + Send> FromChange<S> for FullDocument<T> {
+    const NEEDS: Needs = Needs::NONE.full_document(Need::Required);
+
+    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+        match request.change().full_document() {
+            Some(document) => decode("the full document", document).map(Self),
+            None => Err(Rejection::absent("the event has no full document")),
+        }
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &str,
+    document: &RawDocument,
+) -> Result<T, Rejection> {
+    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| {
+        let place = match wrong_field::<T>(document) {
+            Some(field) => format!(" at `{field}`"),
+            None => String::new(),
+        };
+        let wanted = type_name::<T>();
+        Rejection::decode(format!("{what} as `{wanted}`{place}"), error)
+    })
+}
+
+/// The path of the field that does not decode, where it is one. Found by decoding once more, so that the
+/// usual case does not pay for it.
+fn wrong_field<T: DeserializeOwned>(document: &RawDocument) -> Option<String> {
+    let deserializer = bson::RawDeserializer::new(document.as_bytes()).ok()?;
+    let error = serde_path_to_error::deserialize::<_, T>(deserializer).err()?;
+    let path = error.path();
+    (path.iter().len() > 0).then(|| path.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Order {
+        #[serde(rename = "items")]
+        _items: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Item {
+        #[serde(rename = "quantity")]
+        _quantity: u32,
+    }
+
+    #[test]
+    fn the_wrong_field_is_named_and_its_value_is_not() {
+        let document = rawdoc! { "items": [{ "quantity": 1 }, { "quantity": "secret" }] };
+        let rejection = decode::<Order>("the full document", &document).expect_err("no number");
+        let message = rejection.to_string();
+        assert!(
+            message.ends_with("Order` at `items[1].quantity` does not decode"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,65 @@
+use std::{future::Future, sync::Arc};
+
+use super::{ChangeRequest, HandlerError};
+use crate::{
+    extract::{FromChange, Needs},
+    message::{IntoMessages, Message},
+};
+
+/// An async function whose arguments are extractors ([`FromChange`]), up to eight of them, and that
+/// returns `Result<O, E>`, where `O` becomes messages ([`IntoMessages`]) and `E` a [`HandlerError`].
+///
+/// `Args` is the tuple of the argument types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    note = "a handler is an async fn of at most eight extractors that returns `Result<_, HandlerError>`"
+)]
+pub trait Handler<Args, S>: Clone + Send + Sync + 'static {
+    /// What the arguments ask of the server.
+    const NEEDS: Needs;
+
+    /// Extracts the arguments and runs the function.
+    fn call(
+        self,
+        request: ChangeRequest,
+        state: Arc<S>,
+    ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static;
+}
+
+macro_rules! impl_handler {
+    ($($argument:ident)*) => {
+        impl<F, Fut, O, E, S, $($argument,)*> Handler<($($argument,)*), S> for F
+        where
+            F: Fn($($argument),*) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = Result<O, E>> + Send + 'static,
+            O: IntoMessages,
+            E: Into<HandlerError>,
+            $($argument: FromChange<S>,)*
+        {
+            const NEEDS: Needs = Needs::NONE$(.and($argument::NEEDS))*;
+
+            #[allow(unused_variables, non_snake_case, clippy::redundant_closure_call)]
+            fn call(
+                self,
+                request: ChangeRequest,
+                state: Arc<S>,
+            ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static {
+                let running = (|| {
+                    $(let $argument = $argument::from_change(&request, &state)?;)*
+                    Ok::<_, HandlerError>(self($($argument),*))
+                })();
+                async move { running?.await.map_err(Into::into)?.into_messages() }
+            }
+        }
+    };
+}
+
+impl_handler!();
+impl_handler!(A);
+impl_handler!(A B);
+impl_handler!(A B C);
+impl_handler!(A B C D);
+impl_handler!(A B C D G);
+impl_handler!(A B C D G H);
+impl_handler!(A B C D G H I);
+impl_handler!(A B C D G H I J);

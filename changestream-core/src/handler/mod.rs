@@ -1,0 +1,19 @@
+//! Handlers: functions of extractors, and how each is set up.
+
+mod error;
+mod function;
+mod request;
+mod spec;
+
+pub use error::{Disposition, FailureKind, HandlerError};
+pub use function::Handler;
+pub use request::{Attempt, ChangeRequest};
+pub use spec::HandlerSpec;
+
+pub(crate) use spec::{BoundHandler, PolicyOverrides, handler_layer};
+
+use crate::message::Message;
+
+/// A handler with its state and layers, its type erased: what a [`Runtime`](crate::Runtime)'s layers
+/// wrap.
+pub type BoxHandler = tower::util::BoxCloneSyncService<ChangeRequest, Vec<Message>, HandlerError>;

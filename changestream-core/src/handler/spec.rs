@@ -1,0 +1,287 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use bson::Document;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::{BoxHandler, ChangeRequest, Handler, HandlerError};
+use crate::{
+    error::{BoxError, Error},
+    event::Operation,
+    extract::{Need, Needs},
+    filter::{FieldPath, InvalidPath, Selection},
+    layer::{self, SharedLayer},
+    message::Message,
+    source::DocumentModes,
+};
+
+/// A handler and how it is set up: what `#[on_change(..)]` makes of its annotation, and what can be
+/// written by hand.
+///
+/// # Example
+///
+/// ```
+/// use changestream_core::{DocumentKey, HandlerError, HandlerSpec, Operation};
+///
+/// async fn deleted(key: DocumentKey) -> Result<(), HandlerError> {
+///     Ok(())
+/// }
+///
+/// let spec: HandlerSpec<()> = HandlerSpec::new("deleted", deleted)
+///     .collections(["orders"])
+///     .operations([Operation::Delete]);
+/// assert_eq!(spec.name(), "deleted");
+/// ```
+pub struct HandlerSpec<S> {
+    name: Arc<str>,
+    selection: Selection,
+    fields: Vec<String>,
+    needs: Needs,
+    sinks: Vec<String>,
+    key: Option<String>,
+    policy: PolicyOverrides,
+    layers: Vec<SharedLayer<BoxHandler>>,
+    bind: Box<dyn FnOnce(Arc<S>) -> BoxHandler + Send>,
+}
+
+/// A handler's own values in place of the runtime's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PolicyOverrides {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) backoff: Option<Duration>,
+}
+
+/// A handler bound to its state: what the runtime is built of.
+pub(crate) struct BoundHandler {
+    pub(crate) name: Arc<str>,
+    pub(crate) selection: Selection,
+    pub(crate) needs: Needs,
+    pub(crate) sinks: Vec<String>,
+    pub(crate) key: Option<FieldPath>,
+    pub(crate) policy: PolicyOverrides,
+    pub(crate) layers: Vec<SharedLayer<BoxHandler>>,
+    pub(crate) service: BoxHandler,
+}
+
+impl<S: Send + Sync + 'static> HandlerSpec<S> {
+    /// A handler named `name` that receives every insert, update, replace and delete of the runtime's
+    /// database.
+    ///
+    /// The name is the handler's identity in dead letters and metrics: keep it when the function is
+    /// renamed.
+    pub fn new<H, Args>(name: impl Into<String>, handler: H) -> Self
+    where
+        H: Handler<Args, S>,
+        Args: 'static,
+    {
+        Self {
+            name: name.into().into(),
+            selection: Selection {
+                operations: vec![
+                    Operation::Insert,
+                    Operation::Update,
+                    Operation::Replace,
+                    Operation::Delete,
+                ],
+                ..Selection::default()
+            },
+            fields: Vec::new(),
+            needs: H::NEEDS,
+            sinks: Vec::new(),
+            key: None,
+            policy: PolicyOverrides::default(),
+            layers: Vec::new(),
+            bind: Box::new(move |state| {
+                BoxHandler::new(service_fn(move |request: ChangeRequest| {
+                    handler.clone().call(request, Arc::clone(&state))
+                }))
+            }),
+        }
+    }
+}
+
+impl<S> HandlerSpec<S> {
+    /// Watches this database instead of the runtime's.
+    #[must_use]
+    pub fn database(mut self, database: impl Into<String>) -> Self {
+        self.selection.database = Some(database.into());
+        self
+    }
+
+    /// Watches these collections instead of the whole database.
+    #[must_use]
+    pub fn collections<C: Into<String>>(
+        mut self,
+        collections: impl IntoIterator<Item = C>,
+    ) -> Self {
+        self.selection.collections = collections.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Receives these operations.
+    #[must_use]
+    pub fn operations(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        self.selection.operations = operations.into_iter().collect();
+        self
+    }
+
+    /// Receives updates and replaces only where one of these fields changed; see [`Filter::Changed`].
+    ///
+    /// [`Filter::Changed`]: crate::Filter::Changed
+    #[must_use]
+    pub fn fields<P: Into<String>>(mut self, fields: impl IntoIterator<Item = P>) -> Self {
+        self.fields = fields.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sends what the handler returns to these sinks.
+    #[must_use]
+    pub fn to<N: Into<String>>(mut self, sinks: impl IntoIterator<Item = N>) -> Self {
+        self.sinks = sinks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Orders events by the value at this path, and makes it the key of messages that set none, in place
+    /// of the document key. The value is taken from the full document, else the pre-image, else the
+    /// document key.
+    #[must_use]
+    pub fn key(mut self, path: impl Into<String>) -> Self {
+        self.key = Some(path.into());
+        self
+    }
+
+    /// Bounds each attempt at one event.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.policy.timeout = Some(timeout);
+        self
+    }
+
+    /// Retries a failed event this often before it becomes a dead letter.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.policy.retries = Some(retries);
+        self
+    }
+
+    /// The longest wait before the first retry; it doubles with each further one.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Duration) -> Self {
+        self.policy.backoff = Some(backoff);
+        self
+    }
+
+    /// Wraps this handler alone in a tower layer, inside the runtime's layers. The first added is the
+    /// outermost.
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<BoxHandler> + Send + Sync + 'static,
+        L::Service: Service<ChangeRequest, Response = Vec<Message>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<ChangeRequest>>::Error: Into<BoxError>,
+        <L::Service as Service<ChangeRequest>>::Future: Send,
+    {
+        self.layers.push(handler_layer(layer));
+        self
+    }
+
+    /// The handler's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the handler's arguments ask of the server, for the operations that it receives.
+    pub fn needs(&self) -> Needs {
+        let mut needs = self.needs;
+        if !self.selection.selects(&Operation::Update) {
+            needs.full_document = Need::No;
+        }
+        let has_pre_image = [Operation::Update, Operation::Replace, Operation::Delete];
+        if !has_pre_image
+            .iter()
+            .any(|operation| self.selection.selects(operation))
+        {
+            needs.pre_image = Need::No;
+        }
+        needs
+    }
+
+    /// The exact pipeline of this handler alone, as it can be run on its database: to print, to test, to
+    /// try in the shell. A runtime sends the merged pipeline of its handlers, which lets through at
+    /// least as much, and makes this exact check itself.
+    ///
+    /// # Errors
+    ///
+    /// When a path given to [`fields`](Self::fields) is none.
+    pub fn pipeline(&self) -> Result<Vec<Document>, InvalidPath> {
+        let selection = Selection {
+            database: None,
+            ..self.selection()?
+        };
+        let mut pipeline = vec![DocumentModes::of(self.needs()).stage()];
+        pipeline.extend(selection.filter().stages());
+        Ok(pipeline)
+    }
+
+    fn selection(&self) -> Result<Selection, InvalidPath> {
+        let fields = self.fields.iter().map(FieldPath::new);
+        Ok(Selection {
+            fields: fields.collect::<Result<_, _>>()?,
+            ..self.selection.clone()
+        })
+    }
+
+    pub(crate) fn bind(self, state: Arc<S>) -> Result<BoundHandler, Error> {
+        let wrong =
+            |problem: String| Error::configuration(format!("handler `{}`: {problem}", self.name));
+        let selection = self.selection().map_err(|error| wrong(error.to_string()))?;
+        if self.name.is_empty() {
+            return Err(Error::configuration(
+                "a handler has an empty name; give it one",
+            ));
+        }
+        if selection.operations.is_empty() {
+            return Err(wrong("it receives no operation; name at least one".into()));
+        }
+        let key = self.key.as_ref().map(FieldPath::new).transpose();
+        let key = key.map_err(|error| wrong(error.to_string()))?;
+        Ok(BoundHandler {
+            needs: self.needs(),
+            selection,
+            key,
+            service: (self.bind)(state),
+            name: self.name,
+            sinks: self.sinks,
+            policy: self.policy,
+            layers: self.layers,
+        })
+    }
+}
+
+/// `layer` with its types erased and its errors brought back to [`HandlerError`].
+pub(crate) fn handler_layer<L>(layer: L) -> SharedLayer<BoxHandler>
+where
+    L: Layer<BoxHandler> + Send + Sync + 'static,
+    L::Service: Service<ChangeRequest, Response = Vec<Message>> + Clone + Send + Sync + 'static,
+    <L::Service as Service<ChangeRequest>>::Error: Into<BoxError>,
+    <L::Service as Service<ChangeRequest>>::Future: Send,
+{
+    layer::shared(move |inner| {
+        let service = layer.layer(inner);
+        BoxHandler::new(service.map_err(|error| HandlerError::from_layer(error.into())))
+    })
+}
+
+impl<S> fmt::Debug for HandlerSpec<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerSpec")
+            .field("name", &self.name)
+            .field("selection", &self.selection)
+            .field("fields", &self.fields)
+            .field("needs", &self.needs)
+            .field("sinks", &self.sinks)
+            .field("key", &self.key)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

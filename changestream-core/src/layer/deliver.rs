@@ -1,0 +1,123 @@
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures::future::{BoxFuture, FutureExt, join_all};
+use pin_project_lite::pin_project;
+use tower::{Service, ServiceExt};
+
+use super::{Outcome, SinkStack};
+use crate::{filter::FieldPath, handler::ChangeRequest, message::Message, sink::Delivery};
+
+/// Sends what a handler returned to its sinks: to each sink in order, to the sinks side by side.
+#[derive(Clone, Debug)]
+pub(crate) struct Deliver<S> {
+    inner: S,
+    target: Arc<Target>,
+}
+
+/// Where a handler's messages go.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) runtime: Arc<str>,
+    pub(crate) key: Option<FieldPath>,
+    pub(crate) sinks: Vec<(Arc<str>, SinkStack)>,
+}
+
+impl<S> Deliver<S> {
+    pub(crate) fn new(inner: S, target: Target) -> Self {
+        Self {
+            inner,
+            target: Arc::new(target),
+        }
+    }
+}
+
+impl<S> Service<ChangeRequest> for Deliver<S>
+where
+    S: Service<ChangeRequest, Response = Option<Vec<Message>>, Error = Infallible>,
+{
+    type Response = Outcome;
+    type Error = Infallible;
+    type Future = DeliverFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: ChangeRequest) -> Self::Future {
+        DeliverFuture {
+            handling: self.inner.call(request.clone()),
+            delivering: None,
+            request,
+            target: Arc::clone(&self.target),
+        }
+    }
+}
+
+pin_project! {
+    pub(crate) struct DeliverFuture<F> {
+        #[pin]
+        handling: F,
+        delivering: Option<BoxFuture<'static, Outcome>>,
+        request: ChangeRequest,
+        target: Arc<Target>,
+    }
+}
+
+impl<F> Future for DeliverFuture<F>
+where
+    F: Future<Output = Result<Option<Vec<Message>>, Infallible>>,
+{
+    type Output = Result<Outcome, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.delivering.is_none() {
+            let messages = match ready!(this.handling.poll(cx))? {
+                None => return Poll::Ready(Ok(Outcome::DeadLettered)),
+                Some(messages) if messages.is_empty() || this.target.sinks.is_empty() => {
+                    return Poll::Ready(Ok(Outcome::Done));
+                }
+                Some(messages) => messages,
+            };
+            let target = Arc::clone(this.target);
+            *this.delivering = Some(deliver(target, this.request.clone(), messages).boxed());
+        }
+        let delivering = this.delivering.as_mut().expect("set above");
+        delivering.as_mut().poll(cx).map(Ok)
+    }
+}
+
+async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Message>) -> Outcome {
+    let to_sink = |(name, stack): &(Arc<str>, SinkStack)| {
+        let deliveries: Vec<_> = messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| {
+                Delivery::new(message.clone(), &request, &target, Arc::clone(name), index)
+            })
+            .collect();
+        let mut stack = stack.clone();
+        async move {
+            let mut outcome = Outcome::Done;
+            for delivery in deliveries {
+                let Ok(stack) = stack.ready().await;
+                let Ok(of_one) = stack.call(delivery).await;
+                if of_one == Outcome::DeadLettered {
+                    outcome = of_one;
+                }
+            }
+            outcome
+        }
+    };
+    let outcomes = join_all(target.sinks.iter().map(to_sink)).await;
+    match outcomes.contains(&Outcome::DeadLettered) {
+        true => Outcome::DeadLettered,
+        false => Outcome::Done,
+    }
+}

@@ -1,0 +1,69 @@
+//! The tower stack around every handler and every sink.
+//!
+//! Outermost first: [`Trace`], [`Metrics`], [`Deliver`] (handlers only), [`DeadLetter`], retry,
+//! [`Timeout`], [`CatchPanic`], the user's layers, the handler or sink itself.
+
+mod catch_panic;
+mod dead_letter;
+mod deliver;
+mod metrics;
+mod retry;
+mod stack;
+mod timeout;
+mod trace;
+
+pub use retry::Backoff;
+
+pub(crate) use catch_panic::CatchPanic;
+pub(crate) use dead_letter::DeadLetter;
+pub(crate) use deliver::{Deliver, Target};
+pub(crate) use metrics::{Meter, Metrics};
+pub(crate) use retry::RetryPolicy;
+pub(crate) use stack::{HandlerStack, Policy, SinkStack, handler_stack, sink_stack};
+pub(crate) use timeout::Timeout;
+pub(crate) use trace::Trace;
+
+use std::{fmt, sync::Arc};
+
+use tracing::Span;
+
+use crate::handler::{Attempt, HandlerError};
+
+/// What passes through a stack: a call of a handler or of a sink.
+pub(crate) trait StackRequest: Clone + Send + 'static {
+    fn attempt(&self) -> Attempt;
+    fn set_attempt(&mut self, attempt: Attempt);
+    fn span(&self) -> Span;
+    fn dead_letter(&self, runtime: &str, error: &HandlerError) -> crate::dead_letter::DeadLetter;
+}
+
+/// What became of a call once its stack is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    DeadLettered,
+}
+
+/// A layer with its types erased.
+#[derive(Clone)]
+pub(crate) struct SharedLayer<T>(Arc<dyn Fn(T) -> T + Send + Sync>);
+
+pub(crate) fn shared<T>(layer: impl Fn(T) -> T + Send + Sync + 'static) -> SharedLayer<T> {
+    SharedLayer(Arc::new(layer))
+}
+
+impl<T> SharedLayer<T> {
+    /// `inner` within `layers`, of which the first is the outermost.
+    pub(crate) fn apply_all<'a>(layers: impl DoubleEndedIterator<Item = &'a Self>, inner: T) -> T
+    where
+        T: 'a,
+    {
+        layers.rev().fold(inner, |inner, layer| (layer.0)(inner))
+    }
+}
+
+impl<T> fmt::Debug for SharedLayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedLayer")
+    }
+}

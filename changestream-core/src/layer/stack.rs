@@ -1,0 +1,116 @@
+//! Puts the layers together.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tower::{ServiceExt, retry::Retry, util::BoxCloneSyncService};
+
+use super::{
+    Backoff, CatchPanic, DeadLetter, Deliver, Meter, Metrics, Outcome, RetryPolicy, SharedLayer,
+    Timeout, Trace, deliver::Target,
+};
+use crate::{
+    dead_letter::DeadLetterStore,
+    handler::{BoundHandler, BoxHandler, ChangeRequest, PolicyOverrides},
+    sink::{BoxSink, Delivery, SinkSpec},
+};
+
+/// A handler within its whole stack.
+pub(crate) type HandlerStack = BoxCloneSyncService<ChangeRequest, Outcome, Infallible>;
+
+/// A sink within its whole stack.
+pub(crate) type SinkStack = BoxCloneSyncService<Delivery, Outcome, Infallible>;
+
+/// How attempts are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) backoff: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            retries: 3,
+            backoff: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Policy {
+    /// The longest wait between two attempts, unless the first wait is longer.
+    const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+    fn overridden(self, by: PolicyOverrides) -> Self {
+        Self {
+            timeout: by.timeout.unwrap_or(self.timeout),
+            retries: by.retries.unwrap_or(self.retries),
+            backoff: by.backoff.unwrap_or(self.backoff),
+        }
+    }
+
+    fn retry(self, meter: &Arc<Meter>) -> RetryPolicy {
+        let backoff = Backoff::new(self.backoff, Self::MAX_BACKOFF.max(self.backoff));
+        RetryPolicy::new(self.retries, backoff, Arc::clone(meter))
+    }
+}
+
+pub(crate) fn handler_stack(
+    runtime: &Arc<str>,
+    handler: BoundHandler,
+    layers: &[SharedLayer<BoxHandler>],
+    sinks: Vec<(Arc<str>, SinkStack)>,
+    policy: Policy,
+    store: &Arc<dyn DeadLetterStore>,
+) -> HandlerStack {
+    let meter = Meter::new(runtime, "handler", &handler.name);
+    let policy = policy.overridden(handler.policy);
+    let layers = layers.iter().chain(&handler.layers);
+    let service = SharedLayer::apply_all(layers, handler.service);
+    let service = with_attempts(service, policy, runtime, store, &meter);
+    let target = Target {
+        runtime: Arc::clone(runtime),
+        key: handler.key,
+        sinks,
+    };
+    HandlerStack::new(Trace::new(Metrics::new(
+        Deliver::new(service, target),
+        meter,
+    )))
+}
+
+pub(crate) fn sink_stack(
+    runtime: &Arc<str>,
+    name: &str,
+    sink: SinkSpec,
+    store: &Arc<dyn DeadLetterStore>,
+) -> SinkStack {
+    let meter = Meter::new(runtime, "sink", name);
+    let policy = Policy::default().overridden(sink.policy);
+    let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
+    let service = with_attempts(service, policy, runtime, store, &meter);
+    let service = service.map_response(|delivered| match delivered {
+        Some(()) => Outcome::Done,
+        None => Outcome::DeadLettered,
+    });
+    SinkStack::new(Trace::new(Metrics::new(service, meter)))
+}
+
+/// The part that handlers and sinks share: attempts that are bounded and caught, made again as the policy
+/// says, and a dead letter after the last.
+fn with_attempts<S>(
+    service: S,
+    policy: Policy,
+    runtime: &Arc<str>,
+    store: &Arc<dyn DeadLetterStore>,
+    meter: &Arc<Meter>,
+) -> DeadLetter<Retry<RetryPolicy, Timeout<CatchPanic<S>>>> {
+    let service = Timeout::new(CatchPanic::new(service), policy.timeout);
+    DeadLetter::new(
+        Retry::new(policy.retry(meter), service),
+        Arc::clone(runtime),
+        Arc::clone(store),
+        Arc::clone(meter),
+    )
+}

@@ -1,0 +1,49 @@
+//! The engine of [`changestream`](https://docs.rs/changestream): filters, source, tower stack, checkpoints
+//! and dead letters. Applications depend on `changestream`, which re-exports all of this.
+
+mod bson_path;
+mod builder;
+mod checkpoint;
+mod config;
+mod dead_letter;
+mod decode;
+mod engine;
+mod error;
+mod event;
+mod extract;
+mod filter;
+mod handler;
+mod layer;
+mod message;
+mod route;
+mod runtime;
+mod shutdown;
+mod sink;
+mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tracker;
+
+pub use builder::RuntimeBuilder;
+pub use checkpoint::{
+    Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, Saved, TokenKind,
+};
+pub use dead_letter::{DeadLetter, DeadLetterStore, MemoryDeadLetters, MongoDeadLetters};
+pub use decode::DecodeError;
+pub use error::{BoxError, Error, StoreError};
+pub use event::{
+    ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
+    TruncatedArray, UpdateDescription,
+};
+pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
+pub use filter::{FieldPath, Filter, InvalidPath};
+pub use handler::{
+    Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
+    HandlerSpec,
+};
+pub use layer::Backoff;
+pub use message::{IntoMessages, Message};
+pub use runtime::Runtime;
+pub use shutdown::shutdown_signal;
+pub use sink::{BoxSink, Delivery, SinkSpec};
+pub use source::StartAt;

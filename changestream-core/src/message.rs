@@ -1,0 +1,226 @@
+//! What a handler returns, on its way to the sinks.
+
+use std::{any::Any, collections::BTreeMap};
+
+use bson::Bson;
+use bytes::Bytes;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use crate::handler::HandlerError;
+
+/// The content type of messages that are made of serializable values.
+const JSON: &str = "application/json";
+
+/// One message to a sink: a payload, and what the receiver is told about it.
+///
+/// A handler that returns any `impl Serialize` sends it as JSON without one of these. BSON types in it
+/// take the form of MongoDB's relaxed Extended JSON: an object id is `{"$oid": ".."}`, a date
+/// `{"$date": "2026-01-02T03:04:05Z"}`.
+///
+/// # Example
+///
+/// ```
+/// use changestream_core::Message;
+///
+/// let message = Message::json(&serde_json::json!({ "sku": "A-1" }))?
+///     .key("A-1")
+///     .header("X-Priority", "high");
+/// assert_eq!(&message.payload()[..], br#"{"sku":"A-1"}"#);
+/// # Ok::<(), changestream_core::HandlerError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    payload: Bytes,
+    key: Option<String>,
+    headers: BTreeMap<String, String>,
+    content_type: String,
+}
+
+impl Message {
+    /// A message of these bytes.
+    pub fn new(payload: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
+        Self {
+            payload: payload.into(),
+            key: None,
+            headers: BTreeMap::new(),
+            content_type: content_type.into(),
+        }
+    }
+
+    /// `value` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// A rejection when the value does not serialize to BSON, the form it passes through: a number over
+    /// `i64::MAX`, a map key that is no string.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, HandlerError> {
+        let value = bson::serialize_to_bson(&value).map_err(HandlerError::reject)?;
+        Self::from_bson(&value)
+    }
+
+    fn from_bson(value: &Bson) -> Result<Self, HandlerError> {
+        let payload = serde_json::to_vec(&RelaxedJson(value)).map_err(HandlerError::reject)?;
+        Ok(Self::new(payload, JSON))
+    }
+
+    /// Sets the key: what orders messages for the receiver. By default the event's key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// The bytes to send.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The key that was set.
+    pub fn get_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The headers that were set, by name.
+    pub fn headers(&self) -> &BTreeMap<String, String> {
+        &self.headers
+    }
+
+    /// What the payload is, as a MIME type.
+    pub fn content_type(&self) -> &str {
+        &self.content_type
+    }
+}
+
+/// BSON as relaxed Extended JSON, its fields in their own order.
+struct RelaxedJson<'a>(&'a Bson);
+
+impl Serialize for RelaxedJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Bson::Document(document) => {
+                serializer.collect_map(document.iter().map(|(key, value)| (key, Self(value))))
+            }
+            Bson::Array(values) => serializer.collect_seq(values.iter().map(Self)),
+            value => value.clone().into_relaxed_extjson().serialize(serializer),
+        }
+    }
+}
+
+/// As it is kept in a dead letter: `contentType`, `key`, `headers` and the payload in binary.
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let payload = bson::Binary {
+            subtype: bson::spec::BinarySubtype::Generic,
+            bytes: self.payload.to_vec(),
+        };
+        let mut message = serializer.serialize_struct("Message", 4)?;
+        message.serialize_field("contentType", &self.content_type)?;
+        message.serialize_field("key", &self.key)?;
+        message.serialize_field("headers", &self.headers)?;
+        message.serialize_field("payload", &payload)?;
+        message.end()
+    }
+}
+
+/// What a handler may return: the messages that its sinks receive.
+///
+/// Implemented for everything that serializes. `()` and `None` are no message, a [`Message`] is itself,
+/// whatever serializes as a sequence (a `Vec`) is a message for each element, anything else is one
+/// message of JSON.
+pub trait IntoMessages {
+    /// The messages.
+    ///
+    /// # Errors
+    ///
+    /// A rejection when the value does not serialize, as [`Message::json`] says.
+    fn into_messages(self) -> Result<Vec<Message>, HandlerError>;
+}
+
+impl<T: Serialize + 'static> IntoMessages for T {
+    fn into_messages(self) -> Result<Vec<Message>, HandlerError> {
+        let mut value = Some(self);
+        let value: &mut dyn Any = &mut value;
+        if value.is::<Option<()>>() {
+            return Ok(Vec::new());
+        }
+        if let Some(message) = value.downcast_mut::<Option<Message>>() {
+            return Ok(message.take().into_iter().collect());
+        }
+        if let Some(message) = value.downcast_mut::<Option<Option<Message>>>() {
+            return Ok(message.take().flatten().into_iter().collect());
+        }
+        if let Some(messages) = value.downcast_mut::<Option<Vec<Message>>>() {
+            return Ok(messages.take().unwrap_or_default());
+        }
+        let value = value
+            .downcast_ref::<Option<T>>()
+            .expect("the value's own type");
+        match bson::serialize_to_bson(value).map_err(HandlerError::reject)? {
+            Bson::Null => Ok(Vec::new()),
+            Bson::Array(values) => values.iter().map(Message::from_bson).collect(),
+            value => Ok(vec![Message::from_bson(&value)?]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payloads(value: impl IntoMessages) -> Vec<String> {
+        let messages = value.into_messages().expect("messages");
+        let text = |message: Message| String::from_utf8(message.payload.to_vec()).expect("UTF-8");
+        messages.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn nothing_is_no_message() {
+        assert!(payloads(()).is_empty());
+        assert!(payloads(None::<String>).is_empty());
+    }
+
+    #[test]
+    fn a_sequence_is_a_message_for_each_element() {
+        assert_eq!(payloads(vec![1, 2]), ["1", "2"]);
+        assert_eq!(
+            payloads(vec![
+                Message::new("a", "text/plain"),
+                Message::new("b", "text/plain")
+            ]),
+            ["a", "b"]
+        );
+    }
+
+    #[test]
+    fn a_message_stays_as_it_is() {
+        let message = Message::new("<a/>", "application/xml");
+        assert_eq!(payloads(message.clone()), ["<a/>"]);
+        assert_eq!(payloads(Some(message)), ["<a/>"]);
+        assert!(payloads(None::<Message>).is_empty());
+    }
+
+    #[test]
+    fn bson_types_are_relaxed_extended_json() {
+        let id = bson::oid::ObjectId::from_bytes([1; 12]);
+        let value = bson::doc! { "id": id, "at": bson::DateTime::from_millis(0), "n": 5_i64 };
+        assert_eq!(
+            payloads(value),
+            [
+                r#"{"id":{"$oid":"010101010101010101010101"},"at":{"$date":"1970-01-01T00:00:00Z"},"n":5}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_serialize_is_rejected() {
+        let error = u64::MAX.into_messages().expect_err("over i64::MAX");
+        assert_eq!(error.disposition(), crate::handler::Disposition::Reject);
+    }
+}

@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use bson::{Document, doc};
+use mongodb::{
+    Client,
+    error::Result,
+    options::{ReadConcern, ReadPreference, SelectionCriteria},
+    raw_batch_cursor::RawBatchCursor,
+};
+use sha2::{Digest, Sha256};
+
+use super::{DocumentModes, Position, Scope};
+use crate::{
+    config::Config,
+    filter::{Selection, merged},
+};
+
+/// What the cursor watches, asks for and lets through: all of a stream but its position.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    scope: Scope,
+    modes: DocumentModes,
+    stages: Vec<Document>,
+    batch_size: u32,
+    reply_timeout: Duration,
+}
+
+impl Plan {
+    /// How long the server waits for a change before it answers with an empty batch.
+    pub(crate) const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(
+        selections: &[Selection],
+        default_database: &str,
+        modes: DocumentModes,
+        config: Config,
+    ) -> Self {
+        let scope = Scope::covering(selections, default_database);
+        Self {
+            stages: merged(selections, &scope),
+            scope,
+            modes,
+            batch_size: config.batch_size,
+            reply_timeout: config.reply_timeout,
+        }
+    }
+
+    /// The same stream, whose first reply holds no events, only its place.
+    pub(crate) fn without_events(&self) -> Self {
+        Self {
+            batch_size: 0,
+            ..self.clone()
+        }
+    }
+
+    /// How long a reply may be overdue before its connection counts as dead. It doubles with each failure
+    /// in a row: a server with a long way to read through the oplog is slow, not dead.
+    pub(super) fn patience(&self, failures: u32) -> Duration {
+        self.reply_timeout
+            .saturating_mul(2_u32.saturating_pow(failures))
+    }
+
+    /// Changes when the pipeline or its options do.
+    pub(crate) fn fingerprint(&self) -> String {
+        let plan = doc! {
+            "scope": format!("{:?}", self.scope),
+            "pipeline": self.pipeline(&Position::Now),
+        };
+        let bytes = bson::serialize_to_vec(&plan).expect("a pipeline is a document");
+        let digest = Sha256::digest(bytes);
+        digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The pipeline that opens the stream at `position`.
+    pub(crate) fn pipeline(&self, position: &Position) -> Vec<Document> {
+        let mut stage = self.modes.stage();
+        if let Ok(options) = stage.get_document_mut("$changeStream") {
+            if matches!(self.scope, Scope::Deployment(_)) {
+                options.insert("allChangesForCluster", true);
+            }
+            position.add_to(options);
+        }
+        let mut pipeline = vec![stage];
+        pipeline.extend(self.stages.iter().cloned());
+        pipeline
+    }
+
+    /// Opens the cursor, reading from the primary with majority read concern, whatever the client's
+    /// own settings.
+    pub(crate) async fn open(
+        &self,
+        client: &Client,
+        position: &Position,
+    ) -> Result<RawBatchCursor> {
+        let (database, collection) = match &self.scope {
+            Scope::Collection {
+                database,
+                collection,
+            } => (database.as_str(), Some(collection)),
+            Scope::Database(database) => (database.as_str(), None),
+            Scope::Deployment(_) => ("admin", None),
+        };
+        let database = client.database(database);
+        let collection = collection.map(|name| database.collection::<Document>(name));
+        let pipeline = self.pipeline(position);
+        let aggregate = match &collection {
+            Some(collection) => collection.aggregate(pipeline),
+            None => database.aggregate(pipeline),
+        };
+        aggregate
+            .batch_size(self.batch_size)
+            .max_await_time(Self::MAX_AWAIT_TIME)
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .batch()
+            .await
+    }
+}

@@ -1,0 +1,105 @@
+use bson::Document;
+
+use crate::{
+    checkpoint::{Checkpoint, TokenKind},
+    event::{ClusterTime, Operation, RawChange, ResumeToken},
+};
+
+/// Where a runtime starts that has no checkpoint yet.
+///
+/// A stored checkpoint always goes first: a service that restarts goes on where it stopped. To start
+/// elsewhere, delete the checkpoint or name the runtime anew.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum StartAt {
+    /// With the changes from now on.
+    #[default]
+    Now,
+    /// After this token, as `resumeAfter`.
+    ResumeAfter(ResumeToken),
+    /// After this token, which may be of an `invalidate`, as `startAfter`.
+    StartAfter(ResumeToken),
+    /// With the changes of this time and later.
+    OperationTime(ClusterTime),
+}
+
+/// Where the cursor opens.
+#[derive(Clone, Debug)]
+pub(crate) enum Position {
+    Now,
+    Token(ResumeToken, TokenKind),
+    OperationTime(ClusterTime),
+}
+
+impl Position {
+    /// Adds the position to the options of `$changeStream`.
+    pub(crate) fn add_to(&self, options: &mut Document) {
+        match self {
+            Self::Now => {}
+            Self::Token(token, kind) => {
+                let key = match kind {
+                    TokenKind::ResumeAfter => "resumeAfter",
+                    TokenKind::StartAfter => "startAfter",
+                };
+                let token = Document::try_from(token.as_raw()).unwrap_or_default();
+                options.insert(key, token);
+            }
+            Self::OperationTime(time) => {
+                options.insert("startAtOperationTime", time.0);
+            }
+        }
+    }
+
+    /// Where to go on from `checkpoint` with the pipeline of `fingerprint`.
+    ///
+    /// A token belongs to the pipeline that it came from. With another one, the stream goes on from the
+    /// token's time: no event is lost, and the events of that very time come again.
+    pub(crate) fn of_checkpoint(checkpoint: Checkpoint, fingerprint: &str) -> Self {
+        if checkpoint.fingerprint == fingerprint {
+            return Self::Token(checkpoint.token, checkpoint.kind);
+        }
+        match checkpoint.token.cluster_time() {
+            Some(time) => {
+                tracing::warn!(
+                    "the handlers' filters or document modes changed since the last checkpoint; going on \
+                     from its time, so that events of that time may come again"
+                );
+                Self::OperationTime(ClusterTime(time))
+            }
+            None => Self::Token(checkpoint.token, checkpoint.kind),
+        }
+    }
+}
+
+impl From<StartAt> for Position {
+    fn from(start_at: StartAt) -> Self {
+        match start_at {
+            StartAt::Now => Self::Now,
+            StartAt::ResumeAfter(token) => Self::Token(token, TokenKind::ResumeAfter),
+            StartAt::StartAfter(token) => Self::Token(token, TokenKind::StartAfter),
+            StartAt::OperationTime(time) => Self::OperationTime(time),
+        }
+    }
+}
+
+/// A place that the stream has come to: after an event, or after a batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Mark {
+    Event(RawChange),
+    Token(ResumeToken, TokenKind),
+}
+
+impl Mark {
+    pub(crate) fn token(&self) -> (ResumeToken, TokenKind) {
+        match self {
+            Self::Event(change) => {
+                let kind = match change.operation() {
+                    Operation::Invalidate => TokenKind::StartAfter,
+                    _ => TokenKind::ResumeAfter,
+                };
+                (change.token(), kind)
+            }
+            Self::Token(token, kind) => (token.clone(), *kind),
+        }
+    }
+}

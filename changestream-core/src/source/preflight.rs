@@ -1,0 +1,216 @@
+//! What is asked of the deployment before the stream opens, so that what cannot work is said at once.
+
+use std::collections::HashMap;
+
+use bson::doc;
+use futures::TryStreamExt;
+use mongodb::{Client, error::Error as DriverError, results::CollectionType};
+
+use super::{DocumentModes, modes::FullDocumentMode};
+use crate::{
+    error::{Error, Kind},
+    extract::Need,
+    handler::BoundHandler,
+};
+
+/// The wire version of MongoDB 4.4, the oldest that is supported.
+const WIRE_VERSION_4_4: i32 = 9;
+/// The wire version of MongoDB 6.0, the first that records pre- and post-images.
+const WIRE_VERSION_6_0: i32 = 17;
+
+/// Checks that the deployment can do what the handlers ask, and chooses the document modes.
+pub(crate) async fn preflight(
+    client: &Client,
+    default_database: &str,
+    handlers: &[BoundHandler],
+) -> Result<DocumentModes, Error> {
+    let wire_version = replica_set_wire_version(client).await?;
+    if wire_version < WIRE_VERSION_6_0 {
+        return modes_without_images(handlers);
+    }
+    let images = Images::of(client, default_database, handlers).await?;
+    choose_modes(handlers, &images)
+}
+
+async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
+    let hello = client
+        .database("admin")
+        .run_command(doc! { "hello": 1 })
+        .await;
+    let hello = match hello {
+        Err(error) if is_unknown_command(&error) => {
+            let is_master = doc! { "isMaster": 1 };
+            client.database("admin").run_command(is_master).await
+        }
+        hello => hello,
+    };
+    let hello = hello.map_err(|error| {
+        let message = "no MongoDB server answers; check that the deployment of the connection string runs, can be \
+                       reached from here, and accepts these credentials";
+        Error::new(Kind::Unreachable, message).caused_by(error)
+    })?;
+    let is_sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+    if !is_sharded && !hello.contains_key("setName") {
+        return Err(Error::new(
+            Kind::UnsupportedServer,
+            "the MongoDB server is not of a replica set, and only those have change streams; start mongod with \
+             `--replSet rs0` and run `rs.initiate()` once",
+        ));
+    }
+    let wire_version = hello.get_i32("maxWireVersion").unwrap_or_default();
+    if wire_version < WIRE_VERSION_4_4 {
+        return Err(Error::new(
+            Kind::UnsupportedServer,
+            format!(
+                "the MongoDB server is too old (wire version {wire_version}); 4.4 is the oldest supported"
+            ),
+        ));
+    }
+    Ok(wire_version)
+}
+
+fn is_unknown_command(error: &DriverError) -> bool {
+    const COMMAND_NOT_FOUND: i32 = 59;
+    matches!(*error.kind, mongodb::error::ErrorKind::Command(ref error) if error.code == COMMAND_NOT_FOUND)
+}
+
+/// Before 6.0 there are no images: they are not asked for where a handler can do without.
+fn modes_without_images(handlers: &[BoundHandler]) -> Result<DocumentModes, Error> {
+    if let Some(handler) = handlers
+        .iter()
+        .find(|handler| handler.needs.pre_image == Need::Required)
+    {
+        return Err(Error::new(
+            Kind::UnsupportedServer,
+            format!(
+                "handler `{}` requires pre-images, which MongoDB has from 6.0 on, and the server is older; upgrade it, \
+                 or take `Option<PreImage<_>>`",
+                handler.name
+            ),
+        ));
+    }
+    Ok(DocumentModes {
+        pre_image: false,
+        ..needed(handlers)
+    })
+}
+
+fn needed(handlers: &[BoundHandler]) -> DocumentModes {
+    let needs = handlers.iter().map(|handler| handler.needs);
+    DocumentModes::of(needs.fold(Default::default(), crate::extract::Needs::and))
+}
+
+fn choose_modes(handlers: &[BoundHandler], images: &Images) -> Result<DocumentModes, Error> {
+    for handler in handlers {
+        if handler.needs.pre_image != Need::Required {
+            continue;
+        }
+        if let Some((database, collection)) = images.missing_for(handler) {
+            return Err(Error::new(
+                Kind::UnsupportedServer,
+                format!(
+                    "handler `{}` requires pre-images, but `{database}.{collection}` does not record them; run \
+                     `db.runCommand({{collMod: \"{collection}\", changeStreamPreAndPostImages: {{enabled: true}}}})`, \
+                     or take `Option<PreImage<_>>`",
+                    handler.name
+                ),
+            ));
+        }
+    }
+    let mut modes = needed(handlers);
+    let mut wanting = handlers
+        .iter()
+        .filter(|handler| handler.needs.full_document != Need::No);
+    if modes.full_document == FullDocumentMode::UpdateLookup
+        && wanting.all(|handler| images.recorded_for(handler))
+    {
+        modes.full_document = FullDocumentMode::PostImage;
+    }
+    Ok(modes)
+}
+
+/// Which collections record pre- and post-images, as far as it can be known.
+struct Images {
+    default_database: String,
+    recorded: HashMap<(String, String), bool>,
+}
+
+impl Images {
+    async fn of(
+        client: &Client,
+        default_database: &str,
+        handlers: &[BoundHandler],
+    ) -> Result<Self, Error> {
+        let mut images = Self {
+            default_database: default_database.to_owned(),
+            recorded: HashMap::new(),
+        };
+        let mut databases: Vec<_> = handlers
+            .iter()
+            .filter(|handler| handler.needs != Default::default())
+            .map(|handler| images.database_of(handler).to_owned())
+            .collect();
+        databases.sort();
+        databases.dedup();
+        for database in databases {
+            images.read(client, database).await?;
+        }
+        Ok(images)
+    }
+
+    async fn read(&mut self, client: &Client, database: String) -> Result<(), Error> {
+        let collections = async {
+            let handle = client.database(&database);
+            handle
+                .list_collections()
+                .await?
+                .try_collect::<Vec<_>>()
+                .await
+        };
+        let collections = match collections.await {
+            Ok(collections) => collections,
+            Err(error) => {
+                tracing::debug!(%database, %error, "cannot list the collections; assuming that none records images");
+                return Ok(());
+            }
+        };
+        for collection in collections {
+            if collection.collection_type != CollectionType::Collection {
+                continue;
+            }
+            let images = collection.options.change_stream_pre_and_post_images;
+            let recorded = images.is_some_and(|images| images.enabled);
+            self.recorded
+                .insert((database.clone(), collection.name), recorded);
+        }
+        Ok(())
+    }
+
+    fn database_of<'a>(&'a self, handler: &'a BoundHandler) -> &'a str {
+        let database = handler.selection.database.as_deref();
+        database.unwrap_or(&self.default_database)
+    }
+
+    fn namespaces(&self, handler: &BoundHandler) -> Vec<(String, String)> {
+        let database = self.database_of(handler);
+        let collections = handler.selection.collections.iter();
+        collections
+            .map(|collection| (database.to_owned(), collection.clone()))
+            .collect()
+    }
+
+    /// A collection of `handler` that exists and records no images.
+    fn missing_for(&self, handler: &BoundHandler) -> Option<(String, String)> {
+        let mut namespaces = self.namespaces(handler).into_iter();
+        namespaces.find(|namespace| self.recorded.get(namespace) == Some(&false))
+    }
+
+    /// Whether every collection of `handler` is known to record images.
+    fn recorded_for(&self, handler: &BoundHandler) -> bool {
+        let namespaces = self.namespaces(handler);
+        !namespaces.is_empty()
+            && namespaces
+                .iter()
+                .all(|namespace| self.recorded.get(namespace) == Some(&true))
+    }
+}

@@ -1,0 +1,8 @@
+//! The sinks of [`changestream`](https://docs.rs/changestream), one feature each: where handlers send their
+//! messages. Applications depend on `changestream`, which re-exports them.
+
+#[cfg(feature = "http")]
+mod http;
+
+#[cfg(feature = "http")]
+pub use http::HttpSink;

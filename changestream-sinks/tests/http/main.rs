@@ -1,0 +1,37 @@
+//! The HTTP sink against real servers.
+
+mod receiver;
+mod request;
+mod response;
+mod settings;
+mod tls;
+
+use changestream_core::{Delivery, Disposition, HandlerError, Message};
+use changestream_sinks::HttpSink;
+use tower::ServiceExt;
+
+async fn send(sink: &HttpSink, delivery: Delivery) -> Result<(), HandlerError> {
+    sink.clone().oneshot(delivery).await
+}
+
+fn text(text: &'static str) -> Message {
+    Message::new(text, "text/plain")
+}
+
+/// The errors' messages, outermost first.
+fn chain(error: &HandlerError) -> String {
+    let mut messages = vec![error.to_string()];
+    let mut cause = error.source().source();
+    while let Some(error) = cause {
+        messages.push(error.to_string());
+        cause = error.source();
+    }
+    messages.join(": ")
+}
+
+#[track_caller]
+fn assert_error(result: Result<(), HandlerError>, disposition: Disposition, message: &str) {
+    let error = result.expect_err("the delivery fails");
+    assert_eq!(error.disposition(), disposition, "{error}");
+    assert_eq!(error.to_string(), message);
+}

@@ -1,0 +1,70 @@
+use std::{io, process::ExitStatus, time::Duration};
+
+use crate::ServerVersion;
+
+/// What can go wrong with a test server. The text of each names what is missing and what mends it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No `mongod` was found, and none could be fetched.
+    #[error(
+        "no mongod {wanted}: {reason}; put a mongod (4.4 or later) on the PATH, \
+         or set MONGODB_URI to a replica set"
+    )]
+    NoMongod {
+        /// The version that was looked for.
+        wanted: ServerVersion,
+        /// Why it could not be had.
+        reason: String,
+    },
+
+    /// The text names no server version that can be fetched.
+    #[error("unknown MongoDB version {0:?}: use one of 4.4, 5.0, 6.0.5, 6.0.27")]
+    UnknownVersion(String),
+
+    /// A `mongod` ended while it was starting.
+    #[error("mongod on port {port} ended while starting ({status}); its log ends with:\n{log}")]
+    Died {
+        /// The port it was to listen on.
+        port: u16,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its log.
+        log: String,
+    },
+
+    /// A server did not reach a state in time.
+    #[error("{what} took longer than {after:?}; the log of mongod ends with:\n{log}")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+        /// The last lines of the log.
+        log: String,
+    },
+
+    /// The operation needs a running server, and this one was killed.
+    #[error("mongod on port {0} is not running: call restart() first")]
+    NotRunning(u16),
+
+    /// A file, folder, port or process could not be used.
+    #[error("cannot {what}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+
+    /// The server refused a command, or could not be reached.
+    #[error("the test server refused a command, or could not be reached")]
+    Driver(#[from] mongodb::error::Error),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,126 @@
+//! React to MongoDB changes from Rust: annotated async functions over one change stream.
+//!
+//! ```no_run
+//! use changestream::prelude::*;
+//! use serde::Deserialize;
+//!
+//! #[derive(Debug, Deserialize)]
+//! struct Order {
+//!     status: String,
+//! }
+//!
+//! #[on_change(coll = "orders", field = "status")]
+//! async fn status_changed(FullDocument(order): FullDocument<Order>) -> Result<(), HandlerError> {
+//!     println!("now {}", order.status);
+//!     Ok(())
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = mongodb::Client::with_uri_str("mongodb://localhost:27017").await?;
+//! Runtime::builder(client.database("shop"))
+//!     .name("audit")
+//!     .handlers(handlers![status_changed])
+//!     .build()?
+//!     .run_until(shutdown_signal())
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # From annotation to event
+//!
+//! `#[on_change(..)]` leaves the function as it is and adds a type of the same name, whose `spec()` is the
+//! handler as a [`HandlerSpec`]. A [`Runtime`] opens one change stream for all its handlers, with a filter
+//! that lets through at least what any of them wants, and checks each handler's exact [`Filter`] itself.
+//!
+//! # Arguments
+//!
+//! Each argument is an extractor, a type that implements [`FromChange`]: [`FullDocument`], [`PreImage`],
+//! [`Change`], [`UpdateDescription`], [`DocumentKey`], [`Operation`], [`Namespace`], [`EventId`],
+//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], `Option` of these, and your own.
+//! The signatures decide which documents the server is asked for.
+//!
+//! # Results
+//!
+//! What a handler returns goes, as [`Message`]s, to the sinks that `to` names: see [`IntoMessages`]. A
+//! sink is any tower service of [`Delivery`]; the feature `http` has `HttpSink`.
+//!
+//! # Failures
+//!
+//! [`HandlerError`] says what happens next. An event that fails for good becomes a [`DeadLetter`], durable
+//! before the stream moves past it; a [`Rejection`] of an extractor goes there at once.
+//!
+//! # Layers
+//!
+//! From the outside in, an event passes tracing, metrics, delivery, dead letters, retry, timeout and
+//! catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
+//! tower layers, then the handler.
+//!
+//! # Metrics
+//!
+//! Through the `metrics` facade, labelled `runtime` and `handler` or `sink`:
+//!
+//! | name | kind | unit | meaning |
+//! | --- | --- | --- | --- |
+//! | `changestream_events_total` | counter | events or messages | received by a handler or sink |
+//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `timeout`, `panic` |
+//! | `changestream_retries_total` | counter | attempts | after the first |
+//! | `changestream_dead_letters_total` | counter | letters | written |
+//! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
+//! | `changestream_in_flight` | gauge | events or messages | being worked on |
+//! | `changestream_lag_seconds` | gauge | seconds | age of the newest handled event, 0 once caught up (label `runtime` only) |
+//!
+//! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
+//! (`sink`, `index`, `attempt`).
+//!
+//! # Features
+//!
+//! - `macros` (default): `#[on_change(..)]`.
+//! - `http`: `HttpSink`.
+//! - `testing`: handlers, layers and sinks without a server, in `testing`.
+
+pub use changestream_core::*;
+#[cfg(feature = "macros")]
+pub use changestream_derive::on_change;
+#[cfg(feature = "http")]
+pub use changestream_sinks::HttpSink;
+pub use {bson, mongodb};
+
+/// The handlers for [`RuntimeBuilder::handlers`]: a list of functions annotated with `#[on_change(..)]`.
+///
+/// # Example
+///
+/// ```
+/// use changestream::prelude::*;
+///
+/// #[on_change(coll = "orders", op = "delete")]
+/// async fn order_deleted(key: DocumentKey) -> Result<(), HandlerError> {
+///     Ok(())
+/// }
+///
+/// let handlers: Vec<HandlerSpec<()>> = handlers![order_deleted];
+/// assert_eq!(handlers[0].name(), "order_deleted");
+/// ```
+#[macro_export]
+macro_rules! handlers {
+    ($($handler:ty),* $(,)?) => {
+        ::std::vec![$(<$handler>::spec()),*]
+    };
+}
+
+/// What most applications use.
+pub mod prelude {
+    #[cfg(feature = "http")]
+    pub use crate::HttpSink;
+    #[cfg(feature = "macros")]
+    pub use crate::on_change;
+    pub use crate::{
+        Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
+        HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
+        Runtime, SinkSpec, State, UpdateDescription, handlers, shutdown_signal,
+    };
+}
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

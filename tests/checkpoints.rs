@@ -1,0 +1,314 @@
+//! G3, G4 and G6: what a restart goes on from.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use changestream::{
+    CheckpointStore, MemoryCheckpoints, MongoCheckpoints, RuntimeBuilder, StartAt, prelude::*,
+};
+use mongodb::bson::{Document, doc};
+use support::{
+    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually, recorder,
+    store::{Faults, FaultyCheckpoints},
+};
+use tokio::sync::Semaphore;
+
+fn builder<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
+    scene.runtime(seen).handlers([recorder(&["orders"])])
+}
+
+/// A handler that notes an event and then waits for a permit.
+fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
+    let gate = Arc::clone(gate);
+    let handler = async move |State(seen): State<Seen>, change: RawChange| {
+        seen.push(Event::of(&change, 1));
+        gate.acquire().await?.forget();
+        Ok::<_, HandlerError>(())
+    };
+    let handler = move |seen: State<Seen>, change: RawChange| {
+        let handler = handler.clone();
+        async move { handler(seen, change).await }
+    };
+    HandlerSpec::new("gated", handler)
+        .collections(["orders"])
+        .timeout(Duration::from_secs(3600))
+}
+
+#[tokio::test]
+async fn a_restart_handles_exactly_what_was_missed() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    for round in 0..3 {
+        let runtime = Started::new(builder(&scene, &seen));
+        scene.insert(10 * round..10 * round + 5).await?;
+        seen.count(usize::try_from(10 * round + 5)?).await;
+        runtime.stop().await?;
+        scene.insert(10 * round + 5..10 * round + 10).await?;
+    }
+    let runtime = Started::new(builder(&scene, &seen));
+    seen.count(30).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), (0..30).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_repeats_at_most_what_came_since_the_last_checkpoint() -> TestResult {
+    let scene = Scene::new().await;
+    let sparing = |seen| {
+        let builder = builder(&scene, seen).checkpoint_events(10);
+        builder.checkpoint_interval(Duration::from_secs(3600))
+    };
+    let seen = Seen::default();
+    let runtime = Started::new(sparing(&seen));
+    scene.insert(0..25).await?;
+    let before = seen.count(25).await;
+    eventually("the twentieth event is checkpointed", async || {
+        let token = scene.checkpoint().await?.token;
+        let place = RawChange::new(bytes_of(&token))
+            .expect("an event")
+            .event_id();
+        (place == before[19].event_id).then_some(())
+    })
+    .await;
+    runtime.crash().await;
+
+    let again = Seen::default();
+    let runtime = Started::new(sparing(&again));
+    scene.insert([25]).await?;
+    let again = again.all([25]).await;
+    runtime.stop().await?;
+    let ids = |events: &[Event]| {
+        events
+            .iter()
+            .map(|event| event.event_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&again[..5]), ids(&before[20..]));
+    assert_eq!(again.len(), 6);
+    Ok(())
+}
+
+/// An event at `token`'s place, to know the place by its id.
+fn bytes_of(token: &ResumeToken) -> Vec<u8> {
+    let token = Document::try_from(token.as_raw()).expect("a token");
+    let event = doc! { "_id": token, "operationType": "insert" };
+    mongodb::bson::serialize_to_vec(&event).expect("a document")
+}
+
+#[tokio::test]
+async fn a_checkpoint_never_passes_an_unfinished_event() -> TestResult {
+    let scene = Scene::new().await;
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(2)));
+    let gated = |seen| {
+        let builder = scene.runtime(seen).handlers([gated(&gate)]);
+        builder.checkpoint_events(1)
+    };
+    let runtime = Started::new(gated(&seen));
+    scene.insert(0..10).await?;
+    let events = seen.count(3).await;
+    eventually("the second event is checkpointed", async || {
+        let token = scene.checkpoint().await?.token;
+        let place = RawChange::new(bytes_of(&token))
+            .expect("an event")
+            .event_id();
+        (place == events[1].event_id).then_some(())
+    })
+    .await;
+    runtime.crash().await;
+
+    let again = Seen::default();
+    gate.add_permits(100);
+    let runtime = Started::new(gated(&again));
+    again.count(8).await;
+    runtime.stop().await?;
+    assert_eq!(again.ids(), (2..10).collect::<Vec<_>>());
+    assert_eq!(again.events()[0].event_id, events[2].event_id);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_at_the_very_first_event_does_not_lose_it() -> TestResult {
+    let scene = Scene::new().await;
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let from_now = || {
+        let builder = scene.runtime(&seen).start_at(StartAt::Now);
+        let builder = builder.checkpoint_interval(Duration::from_secs(3600));
+        Started::new(builder.handlers([gated(&gate)]))
+    };
+    let runtime = from_now();
+    let mut ids = 0..;
+    eventually("the first event is at hand", async || {
+        scene.insert(ids.next()).await.expect("written");
+        seen.events().pop()
+    })
+    .await;
+    eventually("where it began is saved", async || scene.checkpoint().await).await;
+    runtime.crash().await;
+
+    gate.add_permits(1000);
+    let runtime = from_now();
+    seen.until(|events| events.len() > 1 && events[1].event_id == events[0].event_id)
+        .await;
+    runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_stream_moves_forward() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let runtime = Started::new(builder(&scene, &seen));
+    let first = eventually("a checkpoint is there", async || scene.checkpoint().await).await;
+    scene.insert_into("elsewhere", 0..5).await?;
+    eventually("the checkpoint moves without an event", async || {
+        let checkpoint = scene.checkpoint().await?;
+        (checkpoint.sequence > first.sequence && checkpoint.token != first.token).then_some(())
+    })
+    .await;
+    assert!(seen.events().is_empty());
+    runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn changed_handlers_go_on_from_the_checkpoints_time() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let runtime = Started::new(builder(&scene, &seen));
+    scene.insert(0..3).await?;
+    seen.count(3).await;
+    runtime.stop().await?;
+    let old = scene.checkpoint().await.expect("saved at shutdown");
+    scene.insert(3..6).await?;
+    scene.insert_into("customers", 10..13).await?;
+
+    let changed = |seen| {
+        let handlers = [recorder(&["orders", "customers"]).operations([Operation::Insert])];
+        Started::new(scene.runtime(seen).handlers(handlers))
+    };
+    let again = Seen::default();
+    let runtime = changed(&again);
+    again.all((3..6).chain(10..13)).await;
+    runtime.stop().await?;
+    let new = scene.checkpoint().await.expect("saved at shutdown");
+    assert_ne!(old.fingerprint, new.fingerprint);
+
+    let last = Seen::default();
+    let runtime = changed(&last);
+    scene.insert([6]).await?;
+    last.all([6]).await;
+    runtime.stop().await?;
+    assert_eq!(last.ids(), [6]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_runtimes_of_one_name_one_fails() -> TestResult {
+    let scene = Scene::new().await;
+    let [seen, other] = [Seen::default(), Seen::default()];
+    let mut runtimes = [&seen, &other]
+        .map(|seen| Started::new(builder(&scene, seen)))
+        .into_iter();
+    let (first, second) = (runtimes.next().expect("one"), runtimes.next().expect("two"));
+    let mut ids = 0..;
+    eventually("one of them has ended", async || {
+        scene.insert(ids.next()).await.expect("written");
+        (first.has_ended() || second.has_ended()).then_some(())
+    })
+    .await;
+    let (failed, going) = if first.has_ended() {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let error = failed.error().await;
+    assert!(error.is_store());
+    assert!(error.to_string().contains("`test`"), "{error}");
+    assert!(error.to_string().contains("its own name"), "{error}");
+    scene.insert([1_000_000]).await?;
+    eventually("the other one goes on", async || {
+        let ids = [seen.ids(), other.ids()].concat();
+        ids.contains(&1_000_000).then_some(())
+    })
+    .await;
+    going.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_none_is_reported() -> TestResult {
+    let scene = Scene::new().await;
+    let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
+    checkpoints
+        .insert_one(doc! { "_id": RUNTIME, "token": 5, "sequence": 1_i64 })
+        .await?;
+    let error = Started::new(builder(&scene, &Seen::default()))
+        .error()
+        .await;
+    assert!(error.is_store());
+    let said = chain(&error);
+    for part in [
+        "checkpoint",
+        "`test`",
+        MongoCheckpoints::COLLECTION,
+        "nothing was skipped",
+        "delete",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_checkpoint_store_that_is_down_stalls_the_stream_until_it_is_back() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let faults = Faults::down();
+    let checkpoints = MemoryCheckpoints::default();
+    let store = FaultyCheckpoints {
+        inner: checkpoints.clone(),
+        faults: faults.clone(),
+    };
+    let runtime = builder(&scene, &seen)
+        .checkpoint_store(store)
+        .checkpoint_events(1);
+    let runtime = Started::new(runtime);
+    scene.insert(0..20).await?;
+    eventually("saving failed again and again", async || {
+        (faults.failures() > 3).then_some(())
+    })
+    .await;
+    assert!(seen.events().len() < 6, "{:?}", seen.ids());
+    assert_eq!(checkpoints.load(RUNTIME).await?, None);
+    faults.heal();
+    seen.count(20).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), (0..20).collect::<Vec<_>>());
+    assert!(checkpoints.load(RUNTIME).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_reply_to_a_checkpoint_is_no_second_runtime() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let faults = Faults::losing_replies();
+    let store = FaultyCheckpoints {
+        inner: MongoCheckpoints::new(&scene.database),
+        faults: faults.clone(),
+    };
+    let runtime = Started::new(builder(&scene, &seen).checkpoint_store(store));
+    scene.insert([1]).await?;
+    eventually("replies are lost", async || {
+        (faults.failures() > 2).then_some(())
+    })
+    .await;
+    faults.heal();
+    scene.insert([2]).await?;
+    seen.count(2).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2]);
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! A dead letter is durable before its event counts as finished.
+
+mod support;
+
+use changestream::{HandlerError, MemoryDeadLetters, prelude::*};
+use support::{
+    Event, Scene, Seen, Started, TestResult, eventually,
+    store::{Faults, FaultyDeadLetters},
+};
+
+/// Notes every order and rejects the second.
+fn handler() -> HandlerSpec<Seen> {
+    let handle = async |State(seen): State<Seen>, change: RawChange| {
+        let event = Event::of(&change, 1);
+        seen.push(event.clone());
+        match event.id {
+            Some(2) => Err(HandlerError::reject("never")),
+            _ => Ok(()),
+        }
+    };
+    HandlerSpec::new("fragile", handle).collections(["orders"])
+}
+
+fn store_that_is_down() -> FaultyDeadLetters {
+    FaultyDeadLetters {
+        inner: MemoryDeadLetters::default(),
+        faults: Faults::down(),
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_store_that_is_down_stalls_the_stream_until_it_is_back() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let store = store_that_is_down();
+    let builder = scene.runtime(&seen).handlers([handler()]);
+    let builder = builder
+        .dead_letter_store(store.clone())
+        .checkpoint_events(1);
+    let runtime = Started::new(builder);
+    scene.insert(1..5).await?;
+    let failed = async || (store.faults.failures() > 2).then_some(());
+    eventually("writing failed again and again", failed).await;
+    assert_eq!(seen.ids(), [1, 2]);
+    store.faults.heal();
+    seen.all([3, 4]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2, 3, 4], "the handler is not run again");
+    let letters = store.inner.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].event_id(), seen.events()[1].event_id.to_string());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_before_the_dead_letter_is_written_repeats_the_event() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let store = store_that_is_down();
+    let start = || {
+        let builder = scene.runtime(&seen).handlers([handler()]);
+        Started::new(
+            builder
+                .dead_letter_store(store.clone())
+                .checkpoint_events(1),
+        )
+    };
+    let runtime = start();
+    scene.insert(1..3).await?;
+    let failed = async || (store.faults.failures() > 0).then_some(());
+    eventually("writing failed", failed).await;
+    eventually("the first event is checkpointed", async || {
+        scene.checkpoint().await
+    })
+    .await;
+    runtime.crash().await;
+    store.faults.heal();
+    let runtime = start();
+    scene.insert([3]).await?;
+    let events = seen.all([3]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2, 2, 3]);
+    assert_eq!(events[1].event_id, events[2].event_id);
+    assert_eq!(store.inner.letters().len(), 1);
+    Ok(())
+}

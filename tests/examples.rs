@@ -1,0 +1,45 @@
+//! The examples run.
+
+mod support;
+
+use std::{path::PathBuf, time::Duration};
+
+use changestream_testkit::MongoServer;
+use support::{TestResult, service::sends_status_changes, within};
+use tokio::{net::TcpListener, process::Command, time::timeout};
+
+/// Builds an example, which running the tests of one file does not do, and says where it is.
+async fn example(name: &str) -> PathBuf {
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--all-features", "--example", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    let built = timeout(Duration::from_secs(600), build).await;
+    assert!(built.expect("in time").expect("cargo runs").success());
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.parent().and_then(|deps| deps.parent());
+    let profile = profile.expect("the test is in target/<profile>/deps");
+    profile.join("examples").join(name)
+}
+
+#[tokio::test]
+async fn those_without_a_server_succeed() -> TestResult {
+    for name in ["custom_layer", "custom_extractor", "unit_test_a_handler"] {
+        let output = within(name, Command::new(example(name).await).output()).await?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {stderr}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_quickstart_sends_status_changes() -> TestResult {
+    let server = MongoServer::start().await?;
+    let receiver = TcpListener::bind("127.0.0.1:0").await?;
+    let mut quickstart = Command::new(example("quickstart").await);
+    quickstart.env("MONGODB_URI", server.uri()).env(
+        "FULFILLMENT_URL",
+        format!("http://{}/orders/events", receiver.local_addr()?),
+    );
+    sends_status_changes(quickstart, &server, &receiver).await
+}

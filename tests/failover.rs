@@ -1,0 +1,40 @@
+//! G1 over elections: a set of three nodes changes its primary under a running stream.
+
+mod support;
+
+use changestream_testkit::ReplicaSet;
+use support::{
+    Scene, Seen, Started, TestResult, recorder,
+    writer::{Writer, assert_all_in_order},
+};
+
+async fn outlived(change_primary: impl AsyncFn(&ReplicaSet) -> TestResult) -> TestResult {
+    let set = ReplicaSet::start(3).await?;
+    let uri = set.uri();
+    let scene = Scene::on(set, &uri).await;
+    let seen = Seen::default();
+    let runtime = Started::new(scene.runtime(&seen).handlers([recorder(&["orders"])]));
+    let mut writer = Writer::start(scene.collection("orders"));
+    writer.more(100).await;
+    seen.count(50).await;
+    change_primary(&scene.server).await?;
+    writer.more(100).await;
+    assert_all_in_order(&seen, &writer.stop().await).await;
+    runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_primary_costs_no_event() -> TestResult {
+    outlived(async |set| {
+        let killed = set.kill_primary().await?;
+        set.wait_for_primary().await?;
+        Ok(set.restart(killed).await?)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_primary_that_steps_down_costs_no_event() -> TestResult {
+    outlived(async |set| Ok(set.step_down().await.map(drop)?)).await
+}

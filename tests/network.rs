@@ -1,0 +1,147 @@
+//! G1: a network that fails in every way it can.
+
+mod support;
+
+use std::time::Duration;
+
+use changestream_testkit::{FaultProxy, MongoServer};
+use mongodb::bson::doc;
+use support::{
+    Scene, Seen, Started, TestResult, client, recorder, within,
+    writer::{Writer, assert_all_in_order},
+};
+
+/// A server, and a runtime that only reaches it through a proxy.
+struct Network {
+    scene: Scene<MongoServer>,
+    proxy: FaultProxy,
+    seen: Seen,
+    runtime: Started,
+}
+
+impl Network {
+    async fn new() -> Self {
+        let scene = Scene::own().await;
+        let proxy = FaultProxy::start(scene.server.addr())
+            .await
+            .expect("a proxy");
+        let through = client(&scene.server.uri_through(proxy.addr())).await;
+        let seen = Seen::default();
+        let runtime = scene.runtime_through(&through, &seen);
+        let runtime = runtime.reply_timeout(Duration::from_secs(1));
+        let runtime = Started::new(runtime.handlers([recorder(&["orders"])]));
+        Self {
+            scene,
+            proxy,
+            seen,
+            runtime,
+        }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer::start(self.scene.collection("orders"))
+    }
+
+    async fn finish(self, writer: Writer) -> TestResult {
+        assert_all_in_order(&self.seen, &writer.stop().await).await;
+        self.runtime.stop().await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn cut_connections_cost_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    for _ in 0..5 {
+        writer.more(50).await;
+        network.proxy.cut().await;
+    }
+    writer.more(50).await;
+    network.finish(writer).await
+}
+
+#[tokio::test]
+async fn refused_connections_cost_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    writer.more(50).await;
+    network.proxy.refuse().await;
+    network.proxy.cut().await;
+    writer.more(200).await;
+    network.proxy.heal().await?;
+    network.finish(writer).await
+}
+
+#[tokio::test]
+async fn a_silent_network_costs_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    writer.more(50).await;
+    network.seen.count(50).await;
+    network.proxy.black_hole().await?;
+    writer.more(200).await;
+    // Past the reply timeout, so that a new connection is tried and is met with silence too.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    network.proxy.heal().await?;
+    network.finish(writer).await
+}
+
+#[tokio::test]
+async fn lost_replies_cost_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    for _ in 0..3 {
+        let handled = network.seen.events().len();
+        writer.more(50).await;
+        network.seen.count(handled + 20).await;
+        network.proxy.drop_replies().await?;
+        writer.more(50).await;
+        network.proxy.heal().await?;
+    }
+    network.finish(writer).await
+}
+
+#[tokio::test]
+async fn a_slow_network_costs_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    network.proxy.delay(Duration::from_millis(100)).await?;
+    writer.more(200).await;
+    network.finish(writer).await
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_silent_server() -> TestResult {
+    let scene = Scene::own().await;
+    let proxy = FaultProxy::start(scene.server.addr()).await?;
+    let through = client(&scene.server.uri_through(proxy.addr())).await;
+    let seen = Seen::default();
+    let memory = changestream::MemoryCheckpoints::default();
+    let runtime = scene
+        .runtime_through(&through, &seen)
+        .checkpoint_store(memory);
+    let runtime = Started::new(runtime.handlers([recorder(&["orders"])]));
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    proxy.black_hole().await?;
+    let stopping = tokio::time::timeout(Duration::from_secs(10), runtime.stop());
+    stopping.await.expect("in time")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_and_its_pings_share_a_small_pool() -> TestResult {
+    let scene = Scene::own().await;
+    let narrow = client(&format!("{}&maxPoolSize=2", scene.server.uri())).await;
+    let seen = Seen::default();
+    let runtime = scene.runtime_through(&narrow, &seen);
+    let runtime = Started::new(runtime.handlers([recorder(&["orders"])]));
+    scene.insert(0..20).await?;
+    seen.count(20).await;
+    let admin = narrow.database("admin");
+    let ping = admin.run_command(doc! { "ping": 1 });
+    within("a pong", ping.into_future()).await?;
+    runtime.stop().await?;
+    Ok(())
+}

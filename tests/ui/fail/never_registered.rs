@@ -1,0 +1,10 @@
+#![deny(dead_code)]
+
+use changestream::prelude::*;
+
+#[on_change(coll = "orders")]
+async fn stored(_key: DocumentKey) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use changestream::prelude::*;
+
+#[on_change(coll = "orders")]
+async fn stored(_key: DocumentKey) {}
+
+fn main() {}

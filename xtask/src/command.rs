@@ -1,0 +1,53 @@
+//! Running other programs.
+
+use std::{
+    env,
+    error::Error,
+    process::{Command, Stdio},
+};
+
+/// What a task returns.
+pub(crate) type Result<T = Outcome> = std::result::Result<T, Box<dyn Error>>;
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    /// With the exit code of the program.
+    Failure(u8),
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Shows a command, and runs it to its end.
+pub(crate) fn run(command: &mut Command) -> Result {
+    let words: Vec<_> = command.get_args().map(|w| w.to_string_lossy()).collect();
+    eprintln!("$ cargo {}", words.join(" "));
+    let status = command
+        .status()
+        .map_err(|e| format!("cargo cannot be started: {e}"))?;
+    Ok(match status.code() {
+        Some(0) => Outcome::Success,
+        code => Outcome::Failure(code.and_then(|c| c.try_into().ok()).unwrap_or(1)),
+    })
+}
+
+/// The first line that a program prints, if it is there and content.
+pub(crate) fn first_line(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().next().unwrap_or_default().to_owned();
+    output.status.success().then_some(line)
+}
+
+/// The value of `MONGODB_URI`, if it is set.
+pub(crate) fn mongodb_uri() -> Option<String> {
+    env::var("MONGODB_URI").ok().filter(|uri| !uri.is_empty())
+}

@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use changestream_testkit::{Mongod, ServerVersion, TestServer, cache_dir};
+use clap::Args;
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::command::{Outcome, Result, first_line, mongodb_uri};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is looked for, with the arguments that make it tell its version.
+const PROGRAMS: [(&str, &[&str], &str); 6] = [
+    ("rustc", &["--version"], "builds everything"),
+    (
+        "cargo-nextest",
+        &["nextest", "--version"],
+        "runs the tests; `cargo xtest` installs it",
+    ),
+    ("python3", &["--version"], "unpacks servers"),
+    ("pip", &["--version"], "fetches servers"),
+    ("apt-get", &["--version"], "fetches OpenSSL 1.1"),
+    ("setpriv", &["--version"], "ends servers with the tests"),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Fetches all server versions that are not there
+    #[arg(long)]
+    fetch: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    for (name, args, purpose) in PROGRAMS {
+        let found = match name {
+            "pip" => first_line("python3", &[&["-m", "pip"], args].concat()),
+            _ => first_line(name, args),
+        };
+        line(
+            name,
+            &found.unwrap_or_else(|| format!("not found ({purpose})")),
+        );
+    }
+    line("cache", &cache_dir()?.display().to_string());
+
+    let mut outcome = Outcome::Success;
+    for version in ServerVersion::ALL.into_iter().rev() {
+        let found = if options.fetch {
+            Mongod::find_or_fetch(Some(version)).map(Some)
+        } else {
+            Mongod::cached(version)
+        };
+        let text = match found {
+            Ok(Some(mongod)) => place(&mongod),
+            Ok(None) => "not fetched (cargo xtask doctor --fetch)".to_owned(),
+            Err(error) => {
+                outcome = Outcome::Failure(1);
+                error.to_string()
+            }
+        };
+        line(&format!("MongoDB {version}"), &text);
+    }
+    let on_path = Mongod::on_path().map(|m| format!("{}, {}", m.version(), place(&m)));
+    line(
+        "MongoDB on PATH",
+        &on_path.unwrap_or_else(|| "none".to_owned()),
+    );
+    let chosen = Mongod::find(None)?.map(|m| format!("{}, {}", m.version(), place(&m)));
+    let chosen = chosen.unwrap_or_else(|| format!("{}, to be fetched", ServerVersion::default()));
+    line("tests run on", &chosen);
+    line("MONGODB_URI", &named_server()?);
+    Ok(outcome)
+}
+
+/// Whether the server of `MONGODB_URI` answers. The value may hold a password, so it is not shown.
+fn named_server() -> Result<String> {
+    if mongodb_uri().is_none() {
+        return Ok("not set: servers are started as they are needed".to_owned());
+    }
+    let answer = Runtime::new()?.block_on(timeout(ANSWER_WITHIN, async {
+        TestServer::from_env_or_start().await?.version().await
+    }));
+    Ok(match answer {
+        Ok(Ok(version)) => format!("set: MongoDB {version} answers"),
+        Ok(Err(_)) => "set, but not the address of a MongoDB server".to_owned(),
+        Err(_) => format!("set, but nothing answers within {ANSWER_WITHIN:?}"),
+    })
+}
+
+fn place(mongod: &Mongod) -> String {
+    let libraries = mongod.libraries();
+    let libraries = libraries.map(|dir| format!(" with OpenSSL 1.1 in {}", dir.display()));
+    format!(
+        "{}{}",
+        mongod.path().display(),
+        libraries.unwrap_or_default()
+    )
+}
+
+fn line(name: &str, text: &str) {
+    println!("{name:<16} {text}");
+}

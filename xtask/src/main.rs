@@ -1,0 +1,60 @@
+//! Sets up what the repository's commands need, then runs them.
+//!
+//! `cargo xtest`, `cargo demo` and `cargo xbench` are short for `cargo xtask test`, `demo` and `bench`.
+
+mod command;
+mod demo;
+mod doctor;
+mod test;
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::command::Outcome;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about, version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Shows what is there of what the other tasks need, and where
+    Doctor(doctor::Options),
+    /// Runs all tests on the newest server, and the core ones on the oldest
+    Test(test::Options),
+    /// Runs the shop example on a server of its own, or on that of MONGODB_URI
+    Demo(demo::DemoOptions),
+    /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
+    Bench(demo::BenchOptions),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Doctor(options) => doctor::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::demo(&options),
+        Task::Bench(options) => demo::bench(&options),
+    };
+    match outcome {
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Failure(code)) => ExitCode::from(code),
+        Err(error) => {
+            report(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(error: &dyn Error) {
+    eprint!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+}

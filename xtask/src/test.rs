@@ -1,0 +1,125 @@
+use changestream_testkit::{Mongod, ServerVersion};
+use clap::{Args, ValueEnum};
+
+use crate::command::{self, Outcome, Result, cargo, first_line, mongodb_uri};
+
+const OLDEST: ServerVersion = ServerVersion::V4_4;
+/// The test files of the facade that must also pass on the oldest version: all that a server has a part in.
+const OLDEST_RUNS: &[&str] = &[
+    "checkpoints",
+    "custom_extractors",
+    "dead_letters",
+    "extractors",
+    "failover",
+    "failures",
+    "filter_properties",
+    "filter_scopes",
+    "filters",
+    "images",
+    "invalidate",
+    "layers",
+    "network",
+    "resume",
+    "shutdown",
+    "startup",
+    "telemetry",
+];
+const NEXTEST_VERSION: &str = "0.9.143";
+const VERSION_VARIABLE: &str = "CHANGESTREAM_MONGOD_VERSION";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Runs only one of the two passes
+    #[arg(long, value_enum)]
+    only: Option<Pass>,
+    /// Goes to the test runner, and so narrows the newest pass down to some tests, unless --only says otherwise
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Pass {
+    /// All tests, on the newest version
+    Newest,
+    /// The core tests, on the oldest version that is supported
+    Oldest,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let passes = match options.only {
+        Some(pass) => vec![pass],
+        None if !options.args.is_empty() => vec![Pass::Newest],
+        None if mongodb_uri().is_some() => {
+            eprintln!("MONGODB_URI is set: the tests run on that server, and on no older one");
+            vec![Pass::Newest]
+        }
+        None => vec![Pass::Newest, Pass::Oldest],
+    };
+    let nextest = has_nextest();
+    for pass in &passes {
+        find_server(*pass)?;
+    }
+    for pass in passes {
+        let all = pass == Pass::Newest && options.args.is_empty();
+        let mut outcome = run_pass(pass, nextest, &options.args)?;
+        // nextest leaves these out.
+        if outcome == Outcome::Success && all && nextest {
+            outcome =
+                command::run(cargo().args(["test", "--doc", "--workspace", "--all-features"]))?;
+        }
+        if outcome != Outcome::Success {
+            return Ok(outcome);
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+fn run_pass(pass: Pass, nextest: bool, args: &[String]) -> Result {
+    let mut command = cargo();
+    command.args(if nextest {
+        &["nextest", "run"][..]
+    } else {
+        &["test"]
+    });
+    command.arg("--all-features");
+    match pass {
+        Pass::Newest => command.arg("--workspace"),
+        Pass::Oldest => command
+            .env(VERSION_VARIABLE, OLDEST.to_string())
+            .args(["--package", "changestream"])
+            .args(OLDEST_RUNS.iter().flat_map(|name| ["--test", name])),
+    };
+    command::run(command.args(args))
+}
+
+/// Fetches the server of a pass now, so that no test waits for it. With `MONGODB_URI` most tests do without.
+fn find_server(pass: Pass) -> Result<()> {
+    let wanted = (pass == Pass::Oldest).then_some(OLDEST);
+    match Mongod::find_or_fetch(wanted) {
+        Err(error) if mongodb_uri().is_some() => {
+            eprintln!("tests that kill their server will fail: {error}");
+        }
+        found => {
+            found?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nextest is there, or can be installed.
+fn has_nextest() -> bool {
+    if first_line("cargo-nextest", &["nextest", "--version"]).is_some() {
+        return true;
+    }
+    eprintln!("cargo-nextest is not there: installing {NEXTEST_VERSION}, which takes some minutes");
+    let mut install = cargo();
+    install.args(["install", "cargo-nextest", "--locked", "--quiet"]);
+    let installed = command::run(install.args(["--version", NEXTEST_VERSION]));
+    let installed = matches!(installed, Ok(Outcome::Success));
+    if !installed {
+        eprintln!(
+            "cargo-nextest {NEXTEST_VERSION} cannot be installed: `cargo test` runs the tests instead"
+        );
+    }
+    installed
+}
