@@ -7,9 +7,9 @@ use std::time::Duration;
 use changestream::{MongoCheckpoints, TokenKind, prelude::*};
 use mongodb::bson::doc;
 use support::{
-    Event, Scene, Seen, Started, TestResult, eventually,
+    Event, Scene, Seen, Started, TestResult, after, eventually,
     failpoint::{Failure, aggregates, fail, heal},
-    recorder,
+    recorder, token_time,
 };
 
 /// What takes the collection away.
@@ -163,12 +163,13 @@ async fn restarts_after_it(handler: fn() -> HandlerSpec<Seen>, loss: Loss) -> Te
     let runtime = start();
     scene.insert(0..5).await?;
     seen.count(5).await;
+    let before_it = after(&scene.client).await;
     loss.happen(&scene).await?;
     let after_it = async || {
-        scene
-            .checkpoint()
-            .await
-            .filter(|checkpoint| checkpoint.kind == TokenKind::StartAfter)
+        let checkpoint = scene.checkpoint().await?;
+        let is_after =
+            checkpoint.kind == TokenKind::StartAfter && token_time(&checkpoint.token) >= before_it;
+        is_after.then_some(())
     };
     eventually("the invalidation is checkpointed", after_it).await;
     runtime.crash().await;

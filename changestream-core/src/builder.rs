@@ -128,6 +128,27 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// How many handlers run at a time, 16 by default, each on a lane of its own. Events of one key are
+    /// handled one after the other, in the order of the stream; with 1, all events are.
+    pub fn concurrency(mut self, lanes: usize) -> Self {
+        self.config.concurrency = lanes;
+        self
+    }
+
+    /// The most events in flight, 1,024 by default: from when the stream comes to them until they and all
+    /// before them are done.
+    pub fn in_flight_events(mut self, events: usize) -> Self {
+        self.config.in_flight_events = events;
+        self
+    }
+
+    /// The most bytes that the events in flight may have, 64 MiB by default. An event that is larger goes
+    /// alone.
+    pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.config.in_flight_bytes = bytes;
+        self
+    }
+
     /// Saves a checkpoint at least this often while there are events, every second by default, and a
     /// thirtieth as often while there are none.
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
@@ -191,6 +212,14 @@ impl<S, D> RuntimeBuilder<S, D> {
         let name: Arc<str> = name.into();
         let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
         check_positive("timeout", self.config.policy.timeout)?;
+        let config = &self.config;
+        for (what, count) in [
+            ("concurrency", config.concurrency),
+            ("bound of the events in flight", config.in_flight_events),
+            ("bound of the bytes in flight", config.in_flight_bytes),
+        ] {
+            check_not_zero(what, count == 0)?;
+        }
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_names(&handlers, &self.sinks)?;
@@ -244,7 +273,11 @@ impl<S> RuntimeBuilder<S> {
 }
 
 fn check_positive(what: &str, duration: Duration) -> Result<(), Error> {
-    match duration.is_zero() {
+    check_not_zero(what, duration.is_zero())
+}
+
+fn check_not_zero(what: &str, is_zero: bool) -> Result<(), Error> {
+    match is_zero {
         true => Err(Error::configuration(format!("the {what} is zero"))),
         false => Ok(()),
     }

@@ -6,6 +6,9 @@ use crate::layer::Policy;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
+    pub(crate) concurrency: usize,
+    pub(crate) in_flight_events: usize,
+    pub(crate) in_flight_bytes: usize,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) checkpoint_events: u64,
     pub(crate) drain_deadline: Duration,
@@ -26,6 +29,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            concurrency: 16,
+            in_flight_events: 1_024,
+            in_flight_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_events: 1_000,
             drain_deadline: Duration::from_secs(30),

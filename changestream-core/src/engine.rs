@@ -1,19 +1,23 @@
-//! The run loop: events in stream order, each through its handlers, then below the low-water mark.
+//! The run loop: from the batches of a source to the lanes, and from the low-water mark to the checkpoints.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+    vec,
+};
 
 use metrics::Gauge;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tower::{Service, ServiceExt};
 
 use crate::{
     config::Config,
     event::RawChange,
-    handler::ChangeRequest,
-    layer::{HandlerStack, Outcome},
+    key::KeyHasher,
+    lane::Lanes,
+    layer::HandlerStack,
     route::Router,
     shutdown::stopped,
     source::{Batch, Mark},
@@ -24,34 +28,41 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) router: Router,
-    pub(crate) handlers: Vec<(Arc<str>, HandlerStack)>,
+    pub(crate) handlers: Vec<Registered>,
 }
 
-impl Engine {
-    /// Runs `change` through each handler that wants it, one after the other.
-    pub(crate) async fn handle(&mut self, change: &RawChange) -> Vec<(Arc<str>, Outcome)> {
-        let mut outcomes = Vec::new();
-        for index in self.router.route(change) {
-            let (name, stack) = &mut self.handlers[index];
-            let request = ChangeRequest::new(change.clone(), Arc::clone(name));
-            let Ok(stack) = stack.ready().await;
-            let Ok(outcome) = stack.call(request).await;
-            outcomes.push((Arc::clone(name), outcome));
-        }
-        outcomes
-    }
+/// A handler in its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) name: Arc<str>,
+    pub(crate) stack: HandlerStack,
+    pub(crate) key: KeyHasher,
 }
 
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.
 pub(crate) struct Drive {
-    engine: Engine,
-    tracker: Tracker,
+    lanes: Lanes,
     marks: mpsc::Sender<Mark>,
     config: Config,
     lag: Gauge,
-    last_checkpoint: Instant,
-    /// Events done since the last checkpoint.
-    done: u64,
+}
+
+/// What is left of the batch at hand.
+#[derive(Default)]
+struct AtHand {
+    events: vec::IntoIter<RawChange>,
+    end: Option<Mark>,
+    /// There was nothing in it.
+    is_idle: bool,
+}
+
+/// How a drive ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Nothing is in flight.
+    Yes,
+    /// The deadline passed, or nobody takes marks any more.
+    No,
 }
 
 impl Drive {
@@ -62,105 +73,123 @@ impl Drive {
         runtime: &str,
     ) -> Self {
         Self {
-            engine,
-            tracker: Tracker::default(),
+            lanes: Lanes::new(engine, config),
             marks,
             config,
             lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
-            last_checkpoint: Instant::now(),
-            done: 0,
         }
     }
 
-    /// Works until there are no more batches or it is told to stop; then finishes the event at hand and
-    /// hands out the last mark.
-    ///
-    /// Ends early when nobody takes marks any more.
+    /// Works until there are no more batches or it is told to stop; then finishes what is in flight, until the
+    /// drain deadline, and hands out the last mark.
     pub(crate) async fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
         mut stop: watch::Receiver<bool>,
-    ) {
+    ) -> Drained {
         let mut ticks = interval(self.config.checkpoint_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let batch = tokio::select! {
-                biased;
-                () = stopped(&mut stop) => break,
-                () = self.marks.closed() => return,
-                batch = batches.recv() => batch,
-                _ = ticks.tick() => {
-                    if self.checkpoint_if_due().await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            let Some(batch) = batch else { break };
-            if self.work_off(batch, &stop).await.is_err() {
-                return;
+        let mut at_hand = AtHand::default();
+        let mut last_checkpoint = Instant::now();
+        let mut deadline = None;
+        let drained = loop {
+            let is_draining = deadline.is_some();
+            if !is_draining {
+                self.admit(&mut at_hand);
+            } else if self.lanes.is_idle() {
+                break Drained::Yes;
             }
-        }
-        if let Some(mark) = self.tracker.take_low_water_mark() {
+            self.measure_lag(at_hand.is_idle);
+            let is_due = self.is_checkpoint_due(last_checkpoint.elapsed());
+            let wants_batch = !is_draining && at_hand.is_done();
+            let expired = sleep_until(deadline.unwrap_or_else(Instant::now));
+            let begin_to_drain = || Some(Instant::now() + self.config.drain_deadline);
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop), if !is_draining => deadline = begin_to_drain(),
+                () = expired, if is_draining => break Drained::No,
+                permit = self.marks.reserve(), if is_due => match permit {
+                    Ok(permit) => {
+                        if let Some(mark) = self.lanes.tracker(Tracker::take_low_water_mark) {
+                            permit.send(mark);
+                        }
+                        last_checkpoint = Instant::now();
+                    }
+                    Err(_closed) => return Drained::No,
+                },
+                () = self.marks.closed(), if !is_due => return Drained::No,
+                () = self.lanes.progress() => {}
+                batch = batches.recv(), if wants_batch => match batch {
+                    Some(batch) => at_hand = AtHand::from(batch),
+                    None => deadline = begin_to_drain(),
+                },
+                _ = ticks.tick() => {}
+            }
+        };
+        if let Some(mark) = self.lanes.tracker(Tracker::take_low_water_mark) {
             // Whoever took marks has failed and says so itself.
             self.marks.send(mark).await.ok();
         }
+        drained
     }
 
-    async fn work_off(
-        &mut self,
-        batch: Batch,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<(), NoTaker> {
-        let end = batch.end();
-        let caught_up = batch.events.is_empty();
-        for change in batch.events {
-            if *stop.borrow() {
-                return Ok(());
+    /// Hands the batch at hand to the lanes, as far as there is room and the checkpoints keep up.
+    fn admit(&mut self, at_hand: &mut AtHand) {
+        while let Some(change) = at_hand.events.as_slice().first() {
+            if self.is_far_ahead() || !self.lanes.admit(change) {
+                return;
             }
-            let sequence = self.tracker.begin(Mark::Event(change.clone()));
-            self.engine.handle(&change).await;
-            self.tracker.done(sequence);
-            self.done += 1;
-            self.measure_lag(&change);
-            self.checkpoint_if_due().await?;
+            at_hand.events.next();
         }
-        if let Some(end) = end {
-            let sequence = self.tracker.begin(end);
-            self.tracker.done(sequence);
+        if let Some(end) = at_hand.end.take() {
+            self.lanes.tracker(|tracker| tracker.end_of_batch(end));
         }
-        if caught_up {
-            self.lag.set(0.0);
-        }
-        Ok(())
     }
 
-    fn measure_lag(&self, change: &RawChange) {
-        if let Some(written) = change.wall_time() {
+    /// Whether more events are done than one checkpoint should be about.
+    fn is_far_ahead(&self) -> bool {
+        self.lanes.tracker(|tracker| tracker.passed()) >= self.config.checkpoint_events
+    }
+
+    fn is_checkpoint_due(&self, elapsed: Duration) -> bool {
+        let (has_mark, passed) = self
+            .lanes
+            .tracker(|tracker| (tracker.has_low_water_mark(), tracker.passed()));
+        has_mark
+            && match passed {
+                0 => elapsed >= self.config.idle_checkpoint_interval(),
+                passed => {
+                    passed >= self.config.checkpoint_events
+                        || elapsed >= self.config.checkpoint_interval
+                }
+            }
+    }
+
+    fn measure_lag(&self, is_idle: bool) {
+        let (events, newest) = self
+            .lanes
+            .tracker(|tracker| (tracker.events(), tracker.newest()));
+        if is_idle && events == 0 {
+            self.lag.set(0.0);
+        } else if let Some(written) = newest {
             let lag = SystemTime::now().duration_since(written);
             self.lag.set(lag.unwrap_or_default().as_secs_f64());
         }
     }
+}
 
-    async fn checkpoint_if_due(&mut self) -> Result<(), NoTaker> {
-        let elapsed = self.last_checkpoint.elapsed();
-        let due = match self.done {
-            0 => elapsed >= self.config.idle_checkpoint_interval(),
-            done => {
-                done >= self.config.checkpoint_events || elapsed >= self.config.checkpoint_interval
-            }
-        };
-        if !due {
-            return Ok(());
-        }
-        if let Some(mark) = self.tracker.take_low_water_mark() {
-            self.marks.send(mark).await.map_err(|_| NoTaker)?;
-            self.last_checkpoint = Instant::now();
-            self.done = 0;
-        }
-        Ok(())
+impl AtHand {
+    fn is_done(&self) -> bool {
+        self.events.len() == 0 && self.end.is_none()
     }
 }
 
-/// The task that takes marks has ended.
-struct NoTaker;
+impl From<Batch> for AtHand {
+    fn from(batch: Batch) -> Self {
+        Self {
+            end: batch.end(),
+            is_idle: batch.events.is_empty(),
+            events: batch.events.into_iter(),
+        }
+    }
+}

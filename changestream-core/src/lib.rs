@@ -13,6 +13,8 @@ mod event;
 mod extract;
 mod filter;
 mod handler;
+mod key;
+mod lane;
 mod layer;
 mod message;
 mod route;

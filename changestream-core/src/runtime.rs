@@ -1,6 +1,6 @@
 //! The runtime: a change stream, its handlers and sinks, from start-up to shutdown.
 
-use std::{fmt, future::Future, pin::pin, sync::Arc};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bson::Document;
 use mongodb::Database;
@@ -15,10 +15,11 @@ use crate::{
     checkpoint::{CheckpointStore, Checkpointer},
     config::Config,
     dead_letter::DeadLetterStore,
-    engine::{Drive, Engine},
+    engine::{Drained, Drive, Engine, Registered},
     error::{Error, Kind},
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
+    key::KeyHasher,
     layer::{SharedLayer, SinkStack, handler_stack},
     route::Router,
     shutdown::shutdown_signal,
@@ -81,6 +82,7 @@ impl Parts {
                 .cloned()
                 .collect();
             let name = Arc::clone(&handler.name);
+            let key = KeyHasher::new(handler.key.clone());
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -89,7 +91,7 @@ impl Parts {
                 self.config.policy,
                 &self.dead_letters,
             );
-            (name, stack)
+            Registered { name, stack, key }
         });
         Engine {
             router,
@@ -162,6 +164,9 @@ impl Runtime {
     }
 }
 
+/// How long the last checkpoint may take after the drain deadline.
+const LAST_SAVE: Duration = Duration::from_secs(5);
+
 /// A runtime whose stream is open.
 struct Running {
     drive: Drive,
@@ -233,13 +238,16 @@ impl Running {
             config,
         } = self;
         let mut work = pin!(async {
-            drive.run(batches, stop.subscribe()).await;
+            let drained = drive.run(batches, stop.subscribe()).await;
             stop.send_replace(true);
             let mut result = Ok(());
             while let Some(task) = tasks.join_next().await {
                 result = result.and(joined(task));
             }
-            result
+            match drained {
+                Drained::Yes => result,
+                Drained::No => result.and(Err(drain_deadline(config))),
+            }
         });
         tokio::select! {
             biased;
@@ -251,18 +259,23 @@ impl Running {
         tokio::select! {
             biased;
             result = work => result,
-            () = sleep(config.drain_deadline) => Err(Error::new(
-                Kind::DrainDeadline,
-                format!(
-                    "work was still unfinished {:?} after shutdown began; it comes again at the next start",
-                    config.drain_deadline
-                ),
-            )),
+            // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
+            () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
             () = shutdown_signal() => {
                 Err(Error::new(Kind::Aborted, "a second signal aborted the shutdown"))
             }
         }
     }
+}
+
+fn drain_deadline(config: Config) -> Error {
+    Error::new(
+        Kind::DrainDeadline,
+        format!(
+            "work was still unfinished {:?} after shutdown began; it comes again at the next start",
+            config.drain_deadline
+        ),
+    )
 }
 
 fn joined(task: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {

@@ -2,17 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bson::{RawBsonRef, RawDocument};
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tracing::Span;
 
 use crate::{
-    bson_path,
     dead_letter::DeadLetter,
     error::BoxError,
     event::{EventId, RawChange},
-    filter::FieldPath,
     handler::{Attempt, ChangeRequest, HandlerError, PolicyOverrides},
+    key,
+    lane::Turn,
     layer::{self, SharedLayer, StackRequest, Target},
     message::Message,
 };
@@ -45,6 +44,7 @@ pub struct Delivery {
     sink: Arc<str>,
     index: usize,
     attempt: Attempt,
+    turn: Turn,
 }
 
 impl Delivery {
@@ -57,8 +57,8 @@ impl Delivery {
     ) -> Self {
         let message = match message.get_key() {
             Some(_) => message,
-            None => match key(&request.change, target.key.as_ref()) {
-                Some(key) => message.key(key),
+            None => match key::key(&request.change, target.key.as_ref()) {
+                Some(key) => message.key(key::text(key)),
                 None => message,
             },
         };
@@ -70,6 +70,7 @@ impl Delivery {
             sink,
             index,
             attempt: Attempt::FIRST,
+            turn: request.turn.clone(),
         }
     }
 
@@ -115,35 +116,6 @@ impl Delivery {
     }
 }
 
-/// The event's key as text: the value at `path`, else the document's `_id`.
-fn key(change: &RawChange, path: Option<&FieldPath>) -> Option<String> {
-    let by_path = path.and_then(|path| {
-        let documents = [
-            change.full_document(),
-            change.pre_image(),
-            change.raw_document_key(),
-        ];
-        let mut documents = documents.into_iter().flatten();
-        documents.find_map(|document| bson_path::get(document, path.as_str()))
-    });
-    let id = |key: &'_ RawDocument| key.get("_id").ok().flatten().map(text);
-    match by_path {
-        Some(value) => Some(text(value)),
-        None => change.raw_document_key().and_then(id),
-    }
-}
-
-fn text(value: RawBsonRef<'_>) -> String {
-    match value {
-        RawBsonRef::String(text) => text.to_owned(),
-        RawBsonRef::ObjectId(id) => id.to_hex(),
-        value => match bson::Bson::try_from(bson::RawBson::from(value)) {
-            Ok(value) => value.into_relaxed_extjson().to_string(),
-            Err(_) => String::new(),
-        },
-    }
-}
-
 impl StackRequest for Delivery {
     fn attempt(&self) -> Attempt {
         self.attempt
@@ -151,6 +123,10 @@ impl StackRequest for Delivery {
 
     fn set_attempt(&mut self, attempt: Attempt) {
         self.attempt = attempt;
+    }
+
+    fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     fn span(&self) -> Span {

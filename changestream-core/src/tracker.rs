@@ -1,51 +1,122 @@
 //! Which events are done, and up to where all of them are.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::SystemTime};
 
-use crate::source::Mark;
+use crate::{event::RawChange, source::Mark};
 
 /// Holds the contiguous low-water mark: the last place before which nothing is unfinished.
+///
+/// An event is in flight from when the stream comes to it until the mark passes it, so a slow one holds
+/// back those after it, done or not.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    /// Places passed and not yet below the low-water mark, in stream order.
-    pending: VecDeque<Entry>,
+    /// Places not yet below the low-water mark, in stream order.
+    in_flight: VecDeque<Entry>,
     /// The sequence number of the first of them.
     first: u64,
+    events: usize,
+    bytes: usize,
     low_water_mark: Option<Mark>,
+    /// Events that the mark passed since it was last taken.
+    passed: u64,
+    newest: Option<SystemTime>,
 }
 
 #[derive(Debug)]
 struct Entry {
     mark: Mark,
-    done: bool,
+    /// How many handlers have still to be done with it.
+    open: usize,
 }
 
 /// The place of an event in the order of the stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sequence(u64);
 
 impl Tracker {
-    /// Takes note of an event, or of the end of a batch, that the stream has come to.
-    pub(crate) fn begin(&mut self, mark: Mark) -> Sequence {
-        let sequence = self.first + self.pending.len() as u64;
-        self.pending.push_back(Entry { mark, done: false });
+    /// Takes note of an event that the stream has come to and that so many handlers want.
+    pub(crate) fn begin(&mut self, change: &RawChange, handlers: usize) -> Sequence {
+        let sequence = self.first + self.in_flight.len() as u64;
+        self.events += 1;
+        self.bytes += change.size();
+        self.in_flight.push_back(Entry {
+            mark: Mark::Event(change.clone()),
+            open: handlers,
+        });
+        self.advance();
         Sequence(sequence)
     }
 
-    /// Takes note that everything at `sequence` is done, and moves the low-water mark as far as it can go.
+    /// Takes note of the end of a batch, which is done once all before it is.
+    pub(crate) fn end_of_batch(&mut self, end: Mark) {
+        let entry = Entry { mark: end, open: 0 };
+        match self.in_flight.back_mut() {
+            // Nothing but idle batches came since.
+            Some(
+                last @ Entry {
+                    mark: Mark::Token(..),
+                    ..
+                },
+            ) => *last = entry,
+            _ => self.in_flight.push_back(entry),
+        }
+        self.advance();
+    }
+
+    /// Takes note that one handler is done with the event at `sequence`.
     pub(crate) fn done(&mut self, sequence: Sequence) {
         let index = sequence.0.checked_sub(self.first);
-        if let Some(entry) = index.and_then(|index| self.pending.get_mut(index as usize)) {
-            entry.done = true;
-        }
-        while self.pending.front().is_some_and(|entry| entry.done) {
-            self.low_water_mark = self.pending.pop_front().map(|entry| entry.mark);
+        let entry = index.and_then(|index| self.in_flight.get_mut(index as usize));
+        let entry = entry.expect("an event is in flight while a handler has it");
+        entry.open -= 1;
+        self.advance();
+    }
+
+    /// Moves the low-water mark as far as it can go.
+    fn advance(&mut self) {
+        while self.in_flight.front().is_some_and(|entry| entry.open == 0) {
+            let Some(Entry { mark, .. }) = self.in_flight.pop_front() else {
+                return;
+            };
             self.first += 1;
+            if let Mark::Event(change) = &mark {
+                self.events -= 1;
+                self.bytes -= change.size();
+                self.passed += 1;
+                self.newest = change.wall_time();
+            }
+            self.low_water_mark = Some(mark);
         }
+    }
+
+    /// How many events are in flight.
+    pub(crate) fn events(&self) -> usize {
+        self.events
+    }
+
+    /// How many bytes the events in flight have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many events the low-water mark passed since it was last taken.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// When the newest event below the low-water mark was written.
+    pub(crate) fn newest(&self) -> Option<SystemTime> {
+        self.newest
+    }
+
+    /// Whether the low-water mark moved since it was last taken.
+    pub(crate) fn has_low_water_mark(&self) -> bool {
+        self.low_water_mark.is_some()
     }
 
     /// Takes the low-water mark, if it moved since it was last taken.
     pub(crate) fn take_low_water_mark(&mut self) -> Option<Mark> {
+        self.passed = 0;
         self.low_water_mark.take()
     }
 }
@@ -57,11 +128,14 @@ mod tests {
     use super::*;
     use crate::{checkpoint::TokenKind, event::ResumeToken};
 
-    fn mark(name: &str) -> Mark {
-        Mark::Token(
-            ResumeToken::new(rawdoc! { "_data": name }),
-            TokenKind::ResumeAfter,
-        )
+    fn event(name: &str) -> RawChange {
+        let event = rawdoc! { "_id": { "_data": name }, "operationType": "insert" };
+        RawChange::new(event.into_bytes()).expect("an event")
+    }
+
+    fn end(name: &str) -> Mark {
+        let token = ResumeToken::new(rawdoc! { "_data": name });
+        Mark::Token(token, TokenKind::StartAfter)
     }
 
     fn taken(tracker: &mut Tracker) -> Option<String> {
@@ -72,32 +146,65 @@ mod tests {
     #[test]
     fn the_mark_never_passes_an_unfinished_event() {
         let mut tracker = Tracker::default();
-        let [a, b, c] = ["a", "b", "c"].map(|name| tracker.begin(mark(name)));
+        let [a, b, c] = ["a", "b", "c"].map(|name| tracker.begin(&event(name), 1));
         tracker.done(c);
         tracker.done(b);
         assert_eq!(taken(&mut tracker), None);
+        assert_eq!(tracker.events(), 3, "done or not, they are in flight");
         tracker.done(a);
+        assert_eq!(tracker.passed(), 3);
         assert_eq!(taken(&mut tracker).as_deref(), Some("c"));
+        assert_eq!(
+            (tracker.events(), tracker.bytes(), tracker.passed()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn an_event_is_done_when_all_its_handlers_are() {
+        let mut tracker = Tracker::default();
+        let event = tracker.begin(&event("event"), 2);
+        tracker.done(event);
+        assert_eq!(taken(&mut tracker), None);
+        tracker.done(event);
+        assert_eq!(taken(&mut tracker).as_deref(), Some("event"));
+    }
+
+    #[test]
+    fn an_event_that_nobody_wants_waits_only_for_those_before_it() {
+        let mut tracker = Tracker::default();
+        let wanted = tracker.begin(&event("wanted"), 1);
+        tracker.begin(&event("unwanted"), 0);
+        assert_eq!(taken(&mut tracker), None);
+        tracker.done(wanted);
+        assert_eq!(taken(&mut tracker).as_deref(), Some("unwanted"));
     }
 
     #[test]
     fn the_end_of_a_batch_waits_for_the_events_before_it() {
         let mut tracker = Tracker::default();
-        let event = tracker.begin(mark("event"));
-        let end = tracker.begin(mark("end"));
-        tracker.done(end);
+        let event = tracker.begin(&event("event"), 1);
+        tracker.end_of_batch(end("end"));
         assert_eq!(taken(&mut tracker), None);
         tracker.done(event);
         assert_eq!(taken(&mut tracker).as_deref(), Some("end"));
     }
 
     #[test]
+    fn idle_batches_behind_a_slow_event_take_one_place() {
+        let mut tracker = Tracker::default();
+        let event = tracker.begin(&event("event"), 1);
+        (0..100).for_each(|n| tracker.end_of_batch(end(&n.to_string())));
+        assert_eq!(tracker.in_flight.len(), 2);
+        tracker.done(event);
+        assert_eq!(taken(&mut tracker).as_deref(), Some("99"));
+    }
+
+    #[test]
     fn a_mark_is_taken_once() {
         let mut tracker = Tracker::default();
-        let event = tracker.begin(mark("event"));
-        tracker.done(event);
-        tracker.done(event);
-        assert_eq!(taken(&mut tracker).as_deref(), Some("event"));
+        tracker.end_of_batch(end("end"));
+        assert_eq!(taken(&mut tracker).as_deref(), Some("end"));
         assert_eq!(taken(&mut tracker), None);
     }
 }

@@ -97,6 +97,7 @@ impl Shop {
 
     pub(crate) fn runtime(&self) -> RuntimeBuilder<()> {
         Runtime::builder(self.database.clone())
+            .concurrency(1)
             .name("test")
             .backoff(Duration::from_millis(1))
             .checkpoint_store(MemoryCheckpoints::default())

@@ -26,7 +26,7 @@ use changestream::{
 use changestream_testkit::{MongoServer, TestServer};
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, doc},
+    bson::{Document, Timestamp, doc},
     options::{ClientOptions, WriteConcern},
 };
 use tokio::{
@@ -110,7 +110,8 @@ impl<S> Scene<S> {
         }
     }
 
-    /// A builder of a runtime that starts at the scene's beginning and handlers of which note what they see.
+    /// A builder of a runtime that starts at the scene's beginning, handles events in stream order, and handlers of
+    /// which note what they see.
     pub(crate) fn runtime(&self, seen: &Seen) -> RuntimeBuilder<Seen> {
         self.runtime_of(self.database.clone(), seen)
     }
@@ -125,6 +126,7 @@ impl<S> Scene<S> {
             .name(RUNTIME)
             .state(seen.clone())
             .start_at(self.start.clone())
+            .concurrency(1)
             .backoff(Duration::from_millis(20))
             .checkpoint_interval(Duration::from_millis(20))
     }
@@ -196,6 +198,16 @@ pub(crate) async fn after(client: &Client) -> ClusterTime {
         .expect("a time");
     time.increment += 1;
     ClusterTime(time)
+}
+
+/// The time in a resume token.
+pub(crate) fn token_time(token: &ResumeToken) -> ClusterTime {
+    let data = token.as_raw().get_str("_data").expect("the token's data");
+    let number = |range| u32::from_str_radix(&data[range], 16).expect("a number");
+    ClusterTime(Timestamp {
+        time: number(2..10),
+        increment: number(10..18),
+    })
 }
 
 /// A change as a handler saw it.

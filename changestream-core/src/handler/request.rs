@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tracing::Span;
 
 use super::HandlerError;
-use crate::{dead_letter::DeadLetter, event::RawChange, layer::StackRequest};
+use crate::{dead_letter::DeadLetter, event::RawChange, lane::Turn, layer::StackRequest};
 
 /// What a handler's service is called with: one change event and where it stands.
 #[derive(Clone, Debug)]
@@ -11,6 +11,7 @@ pub struct ChangeRequest {
     pub(crate) change: RawChange,
     pub(crate) handler: Arc<str>,
     pub(crate) attempt: Attempt,
+    pub(crate) turn: Turn,
 }
 
 /// Which attempt at handling the event this is; the first is 1.
@@ -26,11 +27,12 @@ impl Attempt {
 }
 
 impl ChangeRequest {
-    pub(crate) fn new(change: RawChange, handler: Arc<str>) -> Self {
+    pub(crate) fn new(change: RawChange, handler: Arc<str>, turn: Turn) -> Self {
         Self {
             change,
             handler,
             attempt: Attempt::FIRST,
+            turn,
         }
     }
 
@@ -57,6 +59,10 @@ impl StackRequest for ChangeRequest {
 
     fn set_attempt(&mut self, attempt: Attempt) {
         self.attempt = attempt;
+    }
+
+    fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     fn span(&self) -> Span {

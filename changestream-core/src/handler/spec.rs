@@ -142,8 +142,10 @@ impl<S> HandlerSpec<S> {
     }
 
     /// Orders events by the value at this path, and makes it the key of messages that set none, in place
-    /// of the document key. The value is taken from the full document, else the pre-image, else the
-    /// document key.
+    /// of the document's `_id`.
+    ///
+    /// The value is taken from the full document, else the pre-image, else the document key; the server is
+    /// asked for both images. An event without the value is ordered by its document.
     #[must_use]
     pub fn key(mut self, path: impl Into<String>) -> Self {
         self.key = Some(path.into());
@@ -190,9 +192,16 @@ impl<S> HandlerSpec<S> {
         &self.name
     }
 
-    /// What the handler's arguments ask of the server, for the operations that it receives.
+    /// What the handler's arguments and its [`key`](Self::key) ask of the server, for the operations that it
+    /// receives.
     pub fn needs(&self) -> Needs {
         let mut needs = self.needs;
+        if self.key.as_deref().is_some_and(|key| key != "_id") {
+            let documents = Needs::NONE
+                .full_document(Need::Optional)
+                .pre_image(Need::Optional);
+            needs = needs.and(documents);
+        }
         if !self.selection.selects(&Operation::Update) {
             needs.full_document = Need::No;
         }

@@ -103,6 +103,7 @@ async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Mess
             })
             .collect();
         let mut stack = stack.clone();
+        let turn = &request.turn;
         async move {
             let mut outcome = Outcome::Done;
             for delivery in deliveries {
@@ -112,9 +113,11 @@ async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Mess
                     outcome = of_one;
                 }
             }
+            turn.leave();
             outcome
         }
     };
+    request.turn.fan_out(target.sinks.len());
     let outcomes = join_all(target.sinks.iter().map(to_sink)).await;
     match outcomes.contains(&Outcome::DeadLettered) {
         true => Outcome::DeadLettered,

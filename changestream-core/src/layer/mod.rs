@@ -27,12 +27,17 @@ use std::{fmt, sync::Arc};
 
 use tracing::Span;
 
-use crate::handler::{Attempt, HandlerError};
+use crate::{
+    handler::{Attempt, HandlerError},
+    lane::Turn,
+};
 
 /// What passes through a stack: a call of a handler or of a sink.
 pub(crate) trait StackRequest: Clone + Send + 'static {
     fn attempt(&self) -> Attempt;
     fn set_attempt(&mut self, attempt: Attempt);
+    /// The turn on its lane, which it gives up while it waits to be tried again.
+    fn turn(&self) -> &Turn;
     fn span(&self) -> Span;
     fn dead_letter(&self, runtime: &str, error: &HandlerError) -> crate::dead_letter::DeadLetter;
 }

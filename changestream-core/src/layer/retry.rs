@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Sleep, sleep};
+use futures::future::{BoxFuture, FutureExt};
 use tower::retry::Policy;
 use tracing::Span;
 
@@ -52,9 +52,13 @@ impl RetryPolicy {
 }
 
 impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
-    type Future = Sleep;
+    type Future = BoxFuture<'static, ()>;
 
-    fn retry(&mut self, request: &mut R, result: &mut Result<T, HandlerError>) -> Option<Sleep> {
+    fn retry(
+        &mut self,
+        request: &mut R,
+        result: &mut Result<T, HandlerError>,
+    ) -> Option<Self::Future> {
         let error = result.as_mut().err()?;
         let attempt = request.attempt();
         error.set_attempts(attempt.0);
@@ -71,7 +75,7 @@ impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
         tracing::debug!(attempt = attempt.0, kind = error.kind().as_str(), ?wait, %error, "retrying");
         request.set_attempt(attempt.next());
         Span::current().record("attempt", request.attempt().0);
-        Some(sleep(wait))
+        Some(request.turn().clone().rest(wait).boxed())
     }
 
     fn clone_request(&mut self, request: &R) -> Option<R> {

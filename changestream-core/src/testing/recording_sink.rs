@@ -9,6 +9,7 @@ use tower::Service;
 use super::change;
 use crate::{
     handler::{ChangeRequest, HandlerError},
+    lane::Turn,
     layer::Target,
     message::Message,
     sink::Delivery,
@@ -70,6 +71,10 @@ pub fn delivery(message: Message) -> Delivery {
         key: None,
         sinks: Vec::new(),
     };
-    let request = ChangeRequest::new(change::insert("orders").build(), "handler".into());
+    let request = ChangeRequest::new(
+        change::insert("orders").build(),
+        "handler".into(),
+        Turn::default(),
+    );
     Delivery::new(message, &request, &target, "sink".into(), 0)
 }

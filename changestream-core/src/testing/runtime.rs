@@ -1,13 +1,17 @@
 use std::sync::Arc;
 
+use tower::{Service, ServiceExt};
+
 use super::change::DATABASE;
 use crate::{
     builder::RuntimeBuilder,
     checkpoint::MemoryCheckpoints,
     dead_letter::{DeadLetter, MemoryDeadLetters},
-    engine::Engine,
+    engine::{Engine, Registered},
     error::Error,
     event::RawChange,
+    handler::ChangeRequest,
+    lane::Turn,
     layer::Outcome,
 };
 
@@ -38,9 +42,17 @@ impl TestRuntime {
         RuntimeBuilder::new(NoServer::default()).name("test")
     }
 
-    /// Runs an event through every handler that wants it, retries, deliveries and dead letters included.
+    /// Runs an event through every handler that wants it, retries, deliveries and dead letters included. The handlers come one after the other.
     pub async fn send(&mut self, change: impl Into<RawChange>) -> Report {
-        let outcomes = self.engine.handle(&change.into()).await;
+        let change = change.into();
+        let mut outcomes = Vec::new();
+        for index in self.engine.router.route(&change) {
+            let Registered { name, stack, .. } = &mut self.engine.handlers[index];
+            let request = ChangeRequest::new(change.clone(), Arc::clone(name), Turn::default());
+            let Ok(stack) = stack.ready().await;
+            let Ok(outcome) = stack.call(request).await;
+            outcomes.push((Arc::clone(name), outcome));
+        }
         Report { outcomes }
     }
 
