@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use changestream::{MongoCheckpoints, TokenKind, prelude::*};
+use changestream::{MongoCheckpoints, ResumePoint, prelude::*};
 use mongodb::bson::doc;
 use support::{
     Event, Scene, Seen, Started, TestResult, eventually,
@@ -168,7 +168,7 @@ async fn restarts_after_it(handler: fn() -> HandlerSpec<Seen>, loss: Loss) -> Te
         scene
             .checkpoint()
             .await
-            .filter(|checkpoint| checkpoint.kind == TokenKind::StartAfter)
+            .filter(|checkpoint| matches!(checkpoint.position, Some(ResumePoint::StartAfter(_))))
     };
     eventually("the invalidation is checkpointed", after_it).await;
     runtime.crash().await;

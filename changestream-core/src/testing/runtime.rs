@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     event::RawChange,
     layer::Outcome,
+    lease::MemoryLeases,
 };
 
 /// Stands for the server where there is none.
@@ -80,6 +81,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
         let (server, parts) = self.into_parts(
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
+            |_| Arc::new(MemoryLeases::default()),
         )?;
         Ok(TestRuntime {
             engine: parts.into_engine(DATABASE),
