@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use changestream::{
     Lease, LeaseStore, MemoryLeases, MongoCheckpoints, MongoLeases, RuntimeBuilder, StartAt,
@@ -108,32 +111,40 @@ struct Pair {
     server: MongoServer,
     client: Client,
     child: Child,
-    fences: Fences,
+    commits: Commits,
 }
 
 impl Pair {
     const LEASE: Duration = Duration::from_secs(4);
 
-    async fn start() -> Result<Self, BoxError> {
+    /// Starts a child that stops itself before this one of its saves.
+    async fn start(stops_at_save: u32) -> Result<Self, BoxError> {
         let server = MongoServer::start().await?;
         let client = support::client(&server.uri()).await;
-        let fences = Fences::watch(&client.database("shop")).await?;
-        let child = Self::start_child(&server);
+        let commits = Commits::watch(&client.database("shop")).await?;
+        let settings = Settings {
+            stops_at_save,
+            ..Self::settings()
+        };
+        let child = Child::start(&server.uri(), settings);
         wait_until_watching(&client).await;
         Ok(Self {
             server,
             client,
             child,
-            fences,
+            commits,
         })
     }
 
-    fn start_child(server: &MongoServer) -> Child {
-        let settings = Settings {
+    fn settings() -> Settings {
+        Settings {
             lease: Self::LEASE,
             ..Settings::default()
-        };
-        Child::start(&server.uri(), settings)
+        }
+    }
+
+    fn standby(&self) -> Child {
+        Child::start(&self.server.uri(), Self::settings())
     }
 
     async fn insert(&self, ids: std::ops::Range<i64>) -> TestResult {
@@ -159,9 +170,9 @@ impl Pair {
 }
 
 /// Every state of the checkpoint that was ever durable.
-struct Fences(tokio::task::JoinHandle<Result<(), String>>);
+struct Commits(tokio::task::JoinHandle<Result<(), String>>);
 
-impl Fences {
+impl Commits {
     /// Watches them go forward.
     async fn watch(database: &Database) -> Result<Self, BoxError> {
         let checkpoints = database.collection::<Document>(MongoCheckpoints::COLLECTION);
@@ -186,15 +197,15 @@ impl Fences {
         })))
     }
 
-    fn assert_kept(&self) {
+    fn assert_in_order(&self) {
         assert!(!self.0.is_finished(), "a stale holder has committed");
     }
 }
 
 #[tokio::test]
 async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
-    let mut pair = Pair::start().await?;
-    let standby = Pair::start_child(&pair.server);
+    let mut pair = Pair::start(0).await?;
+    let standby = pair.standby();
     pair.insert(0..5).await?;
     pair.all_copied(0..5).await;
     pair.child.signal(Signal::SIGKILL);
@@ -207,58 +218,87 @@ async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
     assert!(taken < Pair::LEASE + Duration::from_secs(6), "{taken:?}");
     let leases = MongoLeases::new(&pair.client.database("shop"));
     assert_eq!(lease(&leases).await.epoch, 2);
-    pair.fences.assert_kept();
+    pair.commits.assert_in_order();
     standby.stop().await;
     Ok(())
 }
 
+/// The child stops in the middle of its work, with a commit on its tongue.
 #[tokio::test]
 async fn a_stopped_holder_that_goes_on_past_its_lease_commits_nothing_and_stands_by() -> TestResult
 {
-    let pair = Pair::start().await?;
+    let pair = Pair::start(3).await?;
     let shop = pair.client.database("shop");
     let leases = MongoLeases::new(&shop);
+    let standby = pair.standby();
     let mut writer = Writer::start(shop.collection("orders"));
-    writer.more(50).await;
-    eventually("the child copies", async || {
-        (copies(&pair.client).await.len() > 20).then_some(())
+    eventually("the other one takes over", async || {
+        (lease(&leases).await.epoch == 2).then_some(())
     })
     .await;
-    let standby = Pair::start_child(&pair.server);
-    for epoch in 2..4 {
-        let stopped = match epoch {
-            2 => &pair.child,
-            _ => &standby,
-        };
-        // In the middle of its work, commits under way included.
-        stopped.signal(Signal::SIGSTOP);
-        eventually("the other one takes over", async || {
-            (lease(&leases).await.epoch == epoch).then_some(())
-        })
-        .await;
-        let before = copies(&pair.client).await.len();
-        eventually("the other one goes on", async || {
-            (copies(&pair.client).await.len() > before + 20).then_some(())
-        })
-        .await;
-        stopped.signal(Signal::SIGCONT);
-        writer.more(200).await;
-        // It still holds the lease: who came back did not take it away.
-        assert_eq!(lease(&leases).await.epoch, epoch);
-        pair.fences.assert_kept();
-    }
+    let copied = copies(&pair.client).await.len();
+    eventually("the other one goes on", async || {
+        (copies(&pair.client).await.len() > copied + 20).then_some(())
+    })
+    .await;
+    pair.child.signal(Signal::SIGCONT);
+    writer.more(200).await;
     let written = writer.stop().await;
     eventually("everything is copied", async || {
-        let copies: std::collections::HashSet<_> = copies(&pair.client).await.into_iter().collect();
+        let copies: HashSet<_> = copies(&pair.client).await.into_iter().collect();
         written
             .iter()
             .all(|version| copies.contains(version))
             .then_some(())
     })
     .await;
-    pair.fences.assert_kept();
-    pair.child.stop().await;
+    assert_eq!(lease(&leases).await.epoch, 2, "nobody took it back");
+
+    // Who came back stands by, and takes over in its turn.
     standby.stop().await;
+    pair.insert(100..105).await?;
+    pair.all_copied(100..105).await;
+    assert_eq!(lease(&leases).await.epoch, 3);
+    pair.commits.assert_in_order();
+    pair.child.stop().await;
+    Ok(())
+}
+
+/// A holder that cannot know that it was replaced: its lease was taken away, and it does not look for a long time.
+#[tokio::test]
+async fn a_holder_that_was_replaced_unawares_stops_at_its_next_commit() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let [seen, other] = [Seen::default(), Seen::default()];
+    let start = |seen| Started::new(replica(&scene, seen, leases.clone()).lease(LONG));
+    let replaced = start(&seen);
+    scene.insert([0]).await?;
+    seen.all([0]).await;
+    let holder = lease(&leases).await.holder.expect("a holder");
+    leases.release(RUNTIME, &holder).await?;
+    let active = start(&other);
+    eventually("the other one takes over", async || {
+        let stored = scene.checkpoint().await?;
+        (stored.epoch == 2).then_some(())
+    })
+    .await;
+
+    let mut ids = 1..;
+    eventually("only the other one goes on", async || {
+        let id = ids.next()?;
+        scene.insert([id]).await.expect("written");
+        other.all([id]).await;
+        let handled = seen.ids();
+        (handled.len() > 1 && !handled.contains(&(id - 1)) && !handled.contains(&id)).then_some(())
+    })
+    .await;
+    assert!(!replaced.has_ended(), "it stands by");
+    active.stop().await?;
+    let last = ids.next().expect("an id");
+    scene.insert([last]).await?;
+    seen.all([last]).await;
+    replaced.stop().await?;
+    assert!(!other.ids().contains(&last));
     Ok(())
 }
 

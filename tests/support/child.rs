@@ -1,15 +1,26 @@
 //! A service in a process of its own, to send signals to. It copies what it handles to another database.
 
-use std::{env, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    env,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use changestream::{MongoCheckpoints, prelude::*};
+use async_trait::async_trait;
+use changestream::{
+    Checkpoint, CheckpointStore, Claimed, MongoCheckpoints, Saved, StoreError, prelude::*,
+};
 use futures::TryStreamExt;
 use mongodb::{
     Client,
     bson::{Document, doc},
 };
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, raise},
     unistd::Pid,
 };
 use tokio::{process::Command, sync::Semaphore};
@@ -19,6 +30,7 @@ use super::{Event, eventually, within};
 const URI: &str = "CHANGESTREAM_TEST_CHILD_URI";
 const LEASE: &str = "CHANGESTREAM_TEST_CHILD_LEASE";
 const PERMITS: &str = "CHANGESTREAM_TEST_CHILD_PERMITS";
+const STOPS_AT_SAVE: &str = "CHANGESTREAM_TEST_CHILD_STOPS_AT_SAVE";
 
 /// What the process ends with when a second signal aborts its drain.
 pub(crate) const ABORTED: i32 = 3;
@@ -30,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     /// How many of its events get through; the next one hangs.
     pub(crate) permits: usize,
+    /// Before which of its saves of a checkpoint it stops, as of `SIGSTOP`; 0 for none.
+    pub(crate) stops_at_save: u32,
 }
 
 impl Default for Settings {
@@ -37,6 +51,7 @@ impl Default for Settings {
         Self {
             lease: Duration::from_secs(30),
             permits: Semaphore::MAX_PERMITS,
+            stops_at_save: 0,
         }
     }
 }
@@ -49,11 +64,14 @@ impl Child {
     /// Runs in the child; returns at once elsewhere.
     pub(crate) fn run() {
         let Ok(uri) = env::var(URI) else { return };
-        let setting = |name| env::var(name).expect("a setting").parse::<u64>();
-        let lease = Duration::from_secs(setting(LEASE).expect("a number"));
-        let permits = setting(PERMITS).expect("a number");
+        let setting = |name| env::var(name).expect("a setting");
+        let settings = Settings {
+            lease: Duration::from_secs(setting(LEASE).parse().expect("a number")),
+            permits: setting(PERMITS).parse().expect("a number"),
+            stops_at_save: setting(STOPS_AT_SAVE).parse().expect("a number"),
+        };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        match runtime.block_on(copy(&uri, lease, permits as usize)) {
+        match runtime.block_on(copy(&uri, settings)) {
             Ok(()) => {}
             Err(error) if error.is_aborted() => std::process::exit(ABORTED),
             Err(error) => panic!("{}", super::chain(&error)),
@@ -67,6 +85,7 @@ impl Child {
         command.env(URI, uri);
         command.env(LEASE, settings.lease.as_secs().to_string());
         command.env(PERMITS, settings.permits.to_string());
+        command.env(STOPS_AT_SAVE, settings.stops_at_save.to_string());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -91,10 +110,42 @@ impl Child {
     }
 }
 
-async fn copy(uri: &str, lease: Duration, permits: usize) -> Result<(), changestream::Error> {
+/// Stops the process right before one of the saves, which goes on however long that takes.
+#[derive(Debug)]
+struct StopsAtSave {
+    inner: MongoCheckpoints,
+    saves_left: AtomicU32,
+}
+
+#[async_trait]
+impl CheckpointStore for StopsAtSave {
+    async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.inner.load(runtime).await
+    }
+
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError> {
+        self.inner.claim(runtime, epoch).await
+    }
+
+    async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
+        let save = self.inner.save(runtime, checkpoint);
+        let left = self.saves_left.load(Ordering::SeqCst);
+        self.saves_left
+            .store(left.saturating_sub(1), Ordering::SeqCst);
+        if left != 1 {
+            return save.await;
+        }
+        raise(Signal::SIGSTOP).expect("stopped and continued");
+        // Not even a runtime that drops it keeps this save from being sent.
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(save))
+    }
+}
+
+async fn copy(uri: &str, settings: Settings) -> Result<(), changestream::Error> {
     let client = super::client(uri).await;
+    let shop = client.database("shop");
     let copies = client.database("copies").collection::<Document>("orders");
-    let gate = Arc::new(Semaphore::new(permits));
+    let gate = Arc::new(Semaphore::new(settings.permits));
     let copy = move |change: RawChange| {
         let (copies, gate) = (copies.clone(), Arc::clone(&gate));
         async move {
@@ -107,9 +158,14 @@ async fn copy(uri: &str, lease: Duration, permits: usize) -> Result<(), changest
         }
     };
     let spec = HandlerSpec::new("copy", copy).collections(["orders"]);
-    Runtime::builder(client.database("shop"))
+    let checkpoints = StopsAtSave {
+        inner: MongoCheckpoints::new(&shop),
+        saves_left: AtomicU32::new(settings.stops_at_save),
+    };
+    Runtime::builder(shop)
         .name(super::RUNTIME)
-        .lease(lease)
+        .lease(settings.lease)
+        .checkpoint_store(checkpoints)
         .handlers([spec.timeout(Duration::from_secs(3600))])
         .build()?
         .run()
