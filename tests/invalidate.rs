@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use changestream::{MongoCheckpoints, TokenKind, prelude::*};
+use changestream::{MongoCheckpoints, ResumePoint, prelude::*};
 use mongodb::bson::doc;
 use support::{
     Event, Scene, Seen, Started, TestResult, after, eventually,
@@ -166,10 +166,11 @@ async fn restarts_after_it(handler: fn() -> HandlerSpec<Seen>, loss: Loss) -> Te
     let before_it = after(&scene.client).await;
     loss.happen(&scene).await?;
     let after_it = async || {
-        let checkpoint = scene.checkpoint().await?;
-        let is_after =
-            checkpoint.kind == TokenKind::StartAfter && token_time(&checkpoint.token) >= before_it;
-        is_after.then_some(())
+        let position = scene.checkpoint().await?.position?;
+        match position {
+            ResumePoint::StartAfter(token) if token_time(&token) >= before_it => Some(()),
+            _ => None,
+        }
     };
     eventually("the invalidation is checkpointed", after_it).await;
     runtime.crash().await;

@@ -2,25 +2,22 @@
 
 mod support;
 
-use std::{env, process::Stdio, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use changestream::{MongoCheckpoints, prelude::*};
+use changestream::prelude::*;
 use changestream_testkit::MongoServer;
 use mongodb::{
     Client,
     bson::{Document, doc},
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use support::{
-    Event, Scene, Seen, Started, TestResult, eventually, recorder, within, writer::Writer,
+    Event, Scene, Seen, Started, TestResult,
+    child::{ABORTED, Child, Settings, copies, wait_until_watching},
+    eventually, recorder, within,
+    writer::Writer,
 };
-use tokio::{
-    process::{Child, Command},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
 
 /// A handler that notes an event and then waits for a permit.
 fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
@@ -117,95 +114,11 @@ async fn a_shutdown_of_an_idle_stream_is_quick_and_clean() -> TestResult {
     Ok(())
 }
 
-/// What [`child`] watches.
-const URI: &str = "CHANGESTREAM_TEST_CHILD_URI";
-/// How many of its events get through; the next one hangs.
-const PERMITS: &str = "CHANGESTREAM_TEST_CHILD_PERMITS";
-const ABORTED: i32 = 3;
-
-/// Not a test: the service that the tests below start as a process of its own. It copies what it handles to
-/// another database.
+/// Not a test: the service that the tests below start as a process of its own.
 #[test]
 #[ignore = "the other tests run it"]
 fn child() {
-    let Ok(uri) = env::var(URI) else { return };
-    let permits = env::var(PERMITS).map_or(Semaphore::MAX_PERMITS, |permits| {
-        permits.parse().expect("a number")
-    });
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let ended = runtime.block_on(async {
-        let client = support::client(&uri).await;
-        let copies = client.database("copies").collection::<Document>("orders");
-        let gate = Arc::new(Semaphore::new(permits));
-        let copy = move |change: RawChange| {
-            let (copies, gate) = (copies.clone(), Arc::clone(&gate));
-            async move {
-                let event = Event::of(&change, 1);
-                copies
-                    .insert_one(doc! { "id": event.id, "n": event.n })
-                    .await?;
-                gate.acquire().await?.forget();
-                Ok::<_, HandlerError>(())
-            }
-        };
-        let spec = HandlerSpec::new("copy", copy).collections(["orders"]);
-        let builder = Runtime::builder(client.database("shop")).name("test");
-        let builder = builder
-            .concurrency(1)
-            .handlers([spec.timeout(Duration::from_secs(3600))]);
-        builder.build().expect("a runtime").run().await
-    });
-    match ended {
-        Ok(()) => {}
-        Err(error) if error.is_aborted() => std::process::exit(ABORTED),
-        Err(error) => panic!("{}", support::chain(&error)),
-    }
-}
-
-fn start_child(server: &MongoServer, permits: Option<usize>) -> Child {
-    let mut command = Command::new(env::current_exe().expect("this test's binary"));
-    command.args(["--exact", "child", "--ignored", "--nocapture"]);
-    command.env(URI, server.uri());
-    if let Some(permits) = permits {
-        command.env(PERMITS, permits.to_string());
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
-    command.spawn().expect("a process")
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let id = child.id().expect("it runs");
-    kill(Pid::from_raw(id.try_into().expect("a process id")), signal).expect("signalled");
-}
-
-async fn copies(client: &Client) -> Vec<(i64, i64)> {
-    use futures::TryStreamExt;
-    let copies = client.database("copies").collection::<Document>("orders");
-    let copies: Vec<_> = copies
-        .find(doc! {})
-        .await
-        .expect("read")
-        .try_collect()
-        .await
-        .expect("read");
-    let integer = |copy: &Document, key| copy.get_i64(key).expect("a number");
-    copies
-        .iter()
-        .map(|copy| (integer(copy, "id"), integer(copy, "n")))
-        .collect()
-}
-
-async fn wait_until_watching(client: &Client) {
-    let checkpoints = client
-        .database("shop")
-        .collection::<Document>(MongoCheckpoints::COLLECTION);
-    eventually("the child watches", async || {
-        checkpoints.find_one(doc! {}).await.expect("read")
-    })
-    .await;
+    Child::run();
 }
 
 /// Sends this signal to one child after the other, under load.
@@ -214,7 +127,15 @@ async fn end_children_by(
 ) -> Result<(Vec<(i64, i64)>, Vec<(i64, i64)>), support::BoxError> {
     let server = MongoServer::start().await?;
     let client = support::client(&server.uri()).await;
-    let mut child = start_child(&server, None);
+    let settings = match by {
+        Signal::SIGKILL => Settings {
+            lease: Duration::from_secs(2),
+            ..Settings::default()
+        },
+        _ => Settings::default(),
+    };
+    let start = || Child::start(&server.uri(), settings);
+    let mut child = start();
     wait_until_watching(&client).await;
     let mut writer = Writer::start(client.database("shop").collection("orders"));
     for _ in 0..3 {
@@ -223,11 +144,11 @@ async fn end_children_by(
             (!copies(&client).await.is_empty()).then_some(())
         })
         .await;
-        signal(&child, by);
-        let status = within("the child ends", child.wait()).await?;
+        child.signal(by);
+        let status = within("the child ends", child.wait()).await;
         assert_eq!(status.success(), by == Signal::SIGTERM, "{status}");
         writer.more(100).await;
-        child = start_child(&server, None);
+        child = start();
     }
     let written = writer.stop().await;
     let copies = eventually("everything is copied", async || {
@@ -239,8 +160,7 @@ async fn end_children_by(
             .then_some(copies)
     })
     .await;
-    signal(&child, Signal::SIGTERM);
-    assert!(within("the child ends", child.wait()).await?.success());
+    child.stop().await;
     Ok((written, copies))
 }
 
@@ -262,7 +182,11 @@ async fn sigkill_under_load_loses_nothing() -> TestResult {
 async fn a_second_signal_aborts_the_drain_and_the_event_comes_again() -> TestResult {
     let server = MongoServer::start().await?;
     let client = support::client(&server.uri()).await;
-    let mut child = start_child(&server, Some(1));
+    let one = Settings {
+        permits: 1,
+        ..Settings::default()
+    };
+    let mut child = Child::start(&server.uri(), one);
     wait_until_watching(&client).await;
     let orders = client.database("shop").collection::<Document>("orders");
     for id in 1_i64..4 {
@@ -270,21 +194,20 @@ async fn a_second_signal_aborts_the_drain_and_the_event_comes_again() -> TestRes
     }
     let hangs = async || (copies(&client).await.len() == 2).then_some(());
     eventually("the second event hangs", hangs).await;
-    signal(&child, Signal::SIGTERM);
+    child.signal(Signal::SIGTERM);
     let second = eventually("the second signal ends it", async || {
         let ended = tokio::time::timeout(Duration::from_millis(100), child.wait()).await;
         if ended.is_err() {
-            signal(&child, Signal::SIGTERM);
+            child.signal(Signal::SIGTERM);
         }
         ended.ok()
     });
-    assert_eq!(second.await?.code(), Some(ABORTED));
+    assert_eq!(second.await.code(), Some(ABORTED));
 
-    let mut child = start_child(&server, None);
+    let child = Child::start(&server.uri(), Settings::default());
     let rest = async || copies(&client).await.contains(&(3, 3)).then_some(());
     eventually("the rest is copied", rest).await;
-    signal(&child, Signal::SIGTERM);
-    assert!(within("the child ends", child.wait()).await?.success());
+    child.stop().await;
     let mut again = copies(&client).await.split_off(2);
     again.retain(|copy| *copy != (1, 1));
     assert_eq!(again, [(2, 2), (3, 3)]);

@@ -14,6 +14,7 @@ pub(crate) struct Config {
     pub(crate) drain_deadline: Duration,
     pub(crate) batch_size: u32,
     pub(crate) reply_timeout: Duration,
+    pub(crate) lease: Duration,
 }
 
 impl Config {
@@ -37,6 +38,7 @@ impl Default for Config {
             drain_deadline: Duration::from_secs(30),
             batch_size: 2_000,
             reply_timeout: Duration::from_secs(30),
+            lease: Duration::from_secs(30),
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     HistoryLost,
     Stream,
     Store,
+    LeaseLost,
     DrainDeadline,
     Aborted,
 }
@@ -81,9 +82,14 @@ impl Error {
         self.kind == Kind::Stream
     }
 
-    /// A checkpoint could not be read, or another runtime of the same name writes checkpoints too.
+    /// A checkpoint could not be read or claimed, or the lease not be acquired.
     pub fn is_store(&self) -> bool {
         self.kind == Kind::Store
+    }
+
+    /// Another replica took over during shutdown, before everything in flight was finished: it does the rest.
+    pub fn is_lease_lost(&self) -> bool {
+        self.kind == Kind::LeaseLost
     }
 
     /// The drain deadline passed at shutdown with events unfinished. They come again at the next start.

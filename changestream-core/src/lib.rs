@@ -16,6 +16,7 @@ mod handler;
 mod key;
 mod lane;
 mod layer;
+mod lease;
 mod message;
 mod route;
 mod runtime;
@@ -28,7 +29,7 @@ mod tracker;
 
 pub use builder::RuntimeBuilder;
 pub use checkpoint::{
-    Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, Saved, TokenKind,
+    Checkpoint, CheckpointStore, Claimed, MemoryCheckpoints, MongoCheckpoints, ResumePoint, Saved,
 };
 pub use dead_letter::{DeadLetter, DeadLetterStore, MemoryDeadLetters, MongoDeadLetters};
 pub use decode::DecodeError;
@@ -44,6 +45,7 @@ pub use handler::{
     HandlerSpec,
 };
 pub use layer::Backoff;
+pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;

@@ -1,8 +1,15 @@
 //! The runtime: a change stream, its handlers and sinks, from start-up to shutdown.
 
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bson::Document;
+use futures::{FutureExt, future::FusedFuture};
 use mongodb::Database;
 use tokio::{
     sync::{mpsc, watch},
@@ -12,15 +19,16 @@ use tokio::{
 
 use crate::{
     builder::RuntimeBuilder,
-    checkpoint::{CheckpointStore, Checkpointer},
+    checkpoint::{CheckpointStore, Checkpointer, Claimed},
     config::Config,
     dead_letter::DeadLetterStore,
     engine::{Drained, Drive, Engine, Registered},
-    error::{Error, Kind},
+    error::{Error, Kind, StoreError},
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
     key::KeyHasher,
     layer::{SharedLayer, SinkStack, handler_stack},
+    lease::{LeaseStore, Replica, Tenure},
     route::Router,
     shutdown::shutdown_signal,
     source::{Plan, Position, SourceTask, StartAt, preflight},
@@ -55,6 +63,7 @@ pub struct Runtime {
 }
 
 /// What a runtime is made of, but for where its events come from.
+#[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) name: Arc<str>,
     pub(crate) handlers: Vec<BoundHandler>,
@@ -64,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) start_at: StartAt,
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
+    pub(crate) leases: Arc<dyn LeaseStore>,
 }
 
 impl Parts {
@@ -130,28 +140,76 @@ impl Runtime {
         Ok(Plan::new(&selections, database, modes, self.parts.config))
     }
 
-    /// Runs until `shutdown` resolves; then stops reading, finishes what is in flight within the drain
-    /// deadline, saves the last checkpoint and returns. A signal (Ctrl-C, SIGTERM) during the drain
+    /// Runs until `shutdown` resolves. Of several replicas, which have the same name, one is active at a time, and
+    /// the others stand by: each takes over within the [lease time](RuntimeBuilder::lease) when the active one
+    /// crashes, and at once when it shuts down.
+    ///
+    /// When asked to shut down, it stops reading, finishes what is in flight within the drain deadline, saves the
+    /// last checkpoint, frees the lease and returns. A signal (Ctrl-C, SIGTERM) during the drain
     /// aborts it.
     ///
     /// Interruptions of the deployment (restarts, elections, lost connections) do not end it: it waits
-    /// and goes on where it was.
+    /// and goes on where it was. When it cannot renew its lease in time, or was stopped for longer than that, it
+    /// drops what it is at, commits nothing any more, and stands by again: whoever is active next does the rest.
     ///
     /// # Errors
     ///
-    /// At start-up, when no server answers, the server is unsupported, the checkpoint cannot be read, or
-    /// the stream cannot be opened there. Later, when the stream fails for good, as when its history is
-    /// lost, or another runtime of the same name is found. At shutdown, when the deadline passed or a
-    /// signal aborted the drain. In no case is an event skipped: whatever was unfinished comes again at
+    /// At start-up, when no server answers, the server is unsupported, the lease cannot be acquired, the
+    /// checkpoint cannot be read, or the stream cannot be opened there. Later, when the stream fails for good,
+    /// as when its history is lost. At shutdown, when the deadline passed, a signal aborted the drain, or the
+    /// lease was lost over it. In no case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut shutdown = pin!(shutdown);
-        let started = tokio::select! {
+        let mut shutdown = pin!(shutdown.fuse());
+        let parts = &self.parts;
+        let leases = Arc::clone(&parts.leases);
+        let mut replica = Replica::new(leases, Arc::clone(&parts.name), parts.config.lease);
+        loop {
+            match self.serve(&mut replica, shutdown.as_mut()).await {
+                Err(error) if !shutdown.is_terminated() && replica.outlives(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits for the lease, and runs for as long as it has it.
+    async fn serve(
+        &self,
+        replica: &mut Replica,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
+        let tenure = tokio::select! {
             biased;
-            () = &mut shutdown => return Ok(()),
-            started = Running::start(self) => started?,
+            () = &mut shutdown => None,
+            tenure = self.acquire(replica) => Some(tenure),
         };
-        started.run(shutdown).await
+        let Some(Ok(mut tenure)) = tenure else {
+            replica.withdraw().await;
+            return tenure.map_or(Ok(()), |failed| failed.map(drop));
+        };
+        let epoch = tenure.epoch();
+        let work = async {
+            let running = tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                running = Running::start(self, epoch) => running?,
+            };
+            running.run(shutdown).await
+        };
+        let result = replica.hold(&mut tenure, work).await;
+        replica.release(tenure).await;
+        result
+    }
+
+    /// Waits for the lease. What is wrong with the deployment shows before.
+    async fn acquire(&self, replica: &mut Replica) -> Result<Tenure, Error> {
+        self.plan().await?;
+        let parts = &self.parts;
+        let stored = parts.checkpoints.load(&parts.name).await;
+        let stored = stored.map_err(unreadable_checkpoint)?;
+        // The epochs of a lease store that has lost its own begin above those that the checkpoint has seen.
+        let above = stored.map_or(0, |stored| stored.epoch);
+        replica.acquire(above).await
     }
 
     /// Runs until the process is asked to stop: [`run_until`](Self::run_until) a [`shutdown_signal`].
@@ -178,24 +236,21 @@ struct Running {
 }
 
 impl Running {
-    async fn start(runtime: Runtime) -> Result<Self, Error> {
+    async fn start(runtime: &Runtime, epoch: i64) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
         let Runtime { database, parts } = runtime;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
 
-        let checkpoint = parts.checkpoints.load(&parts.name).await.map_err(|error| {
-            let message = "the checkpoint cannot be read; nothing was skipped. Mend it, or delete it to start anew";
-            Error::new(Kind::Store, message).caused_by(error)
-        })?;
-        let is_first_start = checkpoint.is_none();
-        let stored = checkpoint
-            .as_ref()
-            .map_or(0, |checkpoint| checkpoint.sequence);
-        let sequence = stored + Checkpointer::HEADROOM;
-        let position = match checkpoint {
-            Some(checkpoint) => Position::of_checkpoint(checkpoint, &fingerprint),
+        let claimed = parts.checkpoints.claim(&parts.name, epoch).await;
+        let Claimed::Yes(checkpoint) = claimed.map_err(unreadable_checkpoint)? else {
+            let message = "the checkpoint was claimed by another replica";
+            return Err(Error::new(Kind::LeaseLost, message));
+        };
+        let is_first_start = checkpoint.position.is_none();
+        let position = match checkpoint.position {
+            Some(point) => Position::of_checkpoint(point, &checkpoint.fingerprint, &fingerprint),
             None => parts.start_at.clone().into(),
         };
 
@@ -209,19 +264,20 @@ impl Running {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&parts.name),
             fingerprint,
-            sequence,
+            epoch,
+            sequence: checkpoint.sequence,
         };
-        if let Some(start) = start.filter(|_| is_first_start) {
-            checkpointer.save_first(&start).await?;
+        // A start after a crash finds its way back to where this one began, whatever happens to the first events.
+        if let Some(start) = start.resume_point().filter(|_| is_first_start) {
+            checkpointer.save(start).await?;
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
-        let name = Arc::clone(&parts.name);
-        let engine = parts.into_engine(database.name());
+        let engine = parts.clone().into_engine(database.name());
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &name),
+            drive: Drive::new(engine, marks_in, config, &parts.name),
             batches,
             stop,
             tasks,
@@ -251,8 +307,8 @@ impl Running {
         });
         tokio::select! {
             biased;
-            result = &mut work => return result,
             () = shutdown => {}
+            result = &mut work => return result,
         }
         tracing::info!("shutting down");
         stop.send_replace(true);
@@ -276,6 +332,12 @@ fn drain_deadline(config: Config) -> Error {
             config.drain_deadline
         ),
     )
+}
+
+fn unreadable_checkpoint(error: StoreError) -> Error {
+    let message =
+        "the checkpoint cannot be read; nothing was skipped. Mend it, or delete it to start anew";
+    Error::new(Kind::Store, message).caused_by(error)
 }
 
 fn joined(task: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {

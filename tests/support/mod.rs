@@ -6,7 +6,9 @@
     reason = "each test binary takes what it needs of the shared helpers"
 )]
 
+pub(crate) mod child;
 pub(crate) mod failpoint;
+pub(crate) mod lease;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod writer;
@@ -20,10 +22,11 @@ use std::{
 };
 
 use changestream::{
-    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, MongoCheckpoints, Operation,
-    RuntimeBuilder, StartAt, prelude::*,
+    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, MongoCheckpoints, MongoLeases,
+    Operation, RuntimeBuilder, StartAt, prelude::*,
 };
 use changestream_testkit::{MongoServer, TestServer};
+use lease::{Holders, SceneLeases};
 use mongodb::{
     Client, Collection, Database,
     bson::{Document, Timestamp, doc},
@@ -75,6 +78,7 @@ pub(crate) struct Scene<S> {
     pub(crate) database: Database,
     /// The time before anything happened in the database.
     pub(crate) start: StartAt,
+    holders: Holders,
 }
 
 impl Scene<TestServer> {
@@ -107,6 +111,7 @@ impl<S> Scene<S> {
             database: client.database(&database),
             start: StartAt::OperationTime(after(&client).await),
             client,
+            holders: Holders::default(),
         }
     }
 
@@ -122,8 +127,10 @@ impl<S> Scene<S> {
     }
 
     fn runtime_of(&self, database: Database, seen: &Seen) -> RuntimeBuilder<Seen> {
+        let leases = SceneLeases::new(MongoLeases::new(&database), self.holders.clone());
         Runtime::builder(database)
             .name(RUNTIME)
+            .lease_store(leases)
             .state(seen.clone())
             .start_at(self.start.clone())
             .concurrency(1)
@@ -152,10 +159,11 @@ impl<S> Scene<S> {
         Ok(())
     }
 
-    /// The stored checkpoint.
+    /// The stored checkpoint, once it has a position.
     pub(crate) async fn checkpoint(&self) -> Option<Checkpoint> {
         let checkpoints = MongoCheckpoints::new(&self.database);
-        checkpoints.load(RUNTIME).await.expect("a checkpoint")
+        let stored = checkpoints.load(RUNTIME).await.expect("a checkpoint");
+        stored.filter(|stored| stored.position.is_some())
     }
 
     pub(crate) async fn dead_letters(&self) -> Vec<Document> {

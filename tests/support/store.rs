@@ -1,13 +1,17 @@
 //! Stores that fail.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use changestream::{
-    Checkpoint, CheckpointStore, DeadLetter, DeadLetterStore, MemoryDeadLetters, Saved, StoreError,
+    Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterStore, Lease, LeaseStore,
+    MemoryDeadLetters, Saved, StoreError,
 };
 
 /// How a store fails. Clones fail together.
@@ -22,7 +26,7 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn down() -> Self {
         let faults = Self::default();
-        faults.is_down.store(true, Ordering::SeqCst);
+        faults.begin();
         faults
     }
 
@@ -31,6 +35,10 @@ impl Faults {
             loses_replies: true,
             ..Self::down()
         }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.is_down.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn heal(&self) {
@@ -64,6 +72,10 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         self.inner.load(runtime).await
     }
 
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError> {
+        self.inner.claim(runtime, epoch).await
+    }
+
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
         if self.faults.loses_replies {
             let saved = self.inner.save(runtime, checkpoint).await;
@@ -86,5 +98,52 @@ impl DeadLetterStore for FaultyDeadLetters {
     async fn write(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.faults.check()?;
         self.inner.write(letter).await
+    }
+}
+
+/// A lease store that fails in everything.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultyLeases<L> {
+    pub(crate) inner: L,
+    pub(crate) faults: Faults,
+}
+
+impl<L> FaultyLeases<L> {
+    async fn fail_or<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if self.faults.loses_replies {
+            let done = work.await;
+            return self.faults.check().and(done);
+        }
+        self.faults.check()?;
+        work.await
+    }
+}
+
+#[async_trait]
+impl<L: LeaseStore> LeaseStore for FaultyLeases<L> {
+    async fn load(&self, name: &str) -> Result<Option<Lease>, StoreError> {
+        self.fail_or(self.inner.load(name)).await
+    }
+
+    async fn acquire(
+        &self,
+        name: &str,
+        holder: &str,
+        time: Duration,
+        above: i64,
+    ) -> Result<Lease, StoreError> {
+        self.fail_or(self.inner.acquire(name, holder, time, above))
+            .await
+    }
+
+    async fn renew(&self, name: &str, lease: &Lease, time: Duration) -> Result<Lease, StoreError> {
+        self.fail_or(self.inner.renew(name, lease, time)).await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.fail_or(self.inner.release(name, holder)).await
     }
 }

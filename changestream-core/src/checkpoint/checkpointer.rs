@@ -2,9 +2,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::sleep};
 
-use super::{Checkpoint, CheckpointStore, Saved};
+use super::{Checkpoint, CheckpointStore, ResumePoint, Saved};
 use crate::{
-    error::{Error, Kind, StoreError},
+    error::{Error, Kind},
     layer::Backoff,
     source::Mark,
 };
@@ -18,65 +18,54 @@ pub(crate) struct Checkpointer {
     pub(crate) store: Arc<dyn CheckpointStore>,
     pub(crate) runtime: Arc<str>,
     pub(crate) fingerprint: String,
-    /// That of the last checkpoint that was tried.
+    pub(crate) epoch: i64,
+    /// That of the last checkpoint.
     pub(crate) sequence: i64,
 }
 
 impl Checkpointer {
-    /// How far above the stored sequence a runtime begins: a write of its predecessor that was under way
-    /// when that one crashed is below its own, and does not pass for a second runtime.
-    pub(crate) const HEADROOM: i64 = 1 << 20;
-
-    /// Saves each mark that comes, until no more can come.
-    ///
-    /// A failing store is tried again and again; who sends marks waits meanwhile.
+    /// Saves each mark that comes, until no more can come. Who sends marks waits meanwhile.
     pub(crate) async fn run(mut self, mut marks: mpsc::Receiver<Mark>) -> Result<(), Error> {
         while let Some(mark) = marks.recv().await {
-            let mut failures = 0;
-            while let Err(error) = self.save(&mark).await? {
-                failures += 1;
-                let wait = BACKOFF.wait(failures);
-                tracing::error!(
-                    error = error.brief(),
-                    ?wait,
-                    "the checkpoint cannot be saved; it is tried again"
-                );
-                sleep(wait).await;
-            }
+            let (token, kind) = mark.token();
+            self.save(ResumePoint::of_token(token, kind)).await?;
         }
         Ok(())
     }
 
-    /// Saves where a runtime starts that was never here before, so that it finds its way back to there
-    /// whatever happens to the first events.
-    pub(crate) async fn save_first(&mut self, start: &Mark) -> Result<(), Error> {
-        self.save(start).await?.map_err(|error| {
-            Error::new(Kind::Store, "the first checkpoint cannot be saved").caused_by(error)
-        })
+    /// Saves a position. A failing store is tried again and again, as long as nobody else has claimed the
+    /// checkpoint.
+    pub(crate) async fn save(&mut self, position: ResumePoint) -> Result<(), Error> {
+        let checkpoint = self.next(position);
+        let mut failures = 0;
+        loop {
+            let error = match self.store.save(&self.runtime, &checkpoint).await {
+                Ok(Saved::Yes) => return Ok(()),
+                Ok(Saved::Stale) => {
+                    let message =
+                        "another replica has taken over, and goes on from the last checkpoint";
+                    return Err(Error::new(Kind::LeaseLost, message));
+                }
+                Err(error) => error,
+            };
+            failures += 1;
+            let wait = BACKOFF.wait(failures);
+            tracing::error!(
+                error = error.brief(),
+                ?wait,
+                "the checkpoint cannot be saved; it is tried again"
+            );
+            sleep(wait).await;
+        }
     }
 
-    /// Each attempt has a sequence of its own, so that one whose reply was lost does not make the next
-    /// one stale.
-    async fn save(&mut self, mark: &Mark) -> Result<Result<(), StoreError>, Error> {
-        let (token, kind) = mark.token();
+    fn next(&mut self, position: ResumePoint) -> Checkpoint {
         self.sequence += 1;
-        let checkpoint = Checkpoint {
-            token,
-            kind,
+        Checkpoint {
+            position: Some(position),
             fingerprint: self.fingerprint.clone(),
+            epoch: self.epoch,
             sequence: self.sequence,
-        };
-        match self.store.save(&self.runtime, &checkpoint).await {
-            Ok(Saved::Yes) => Ok(Ok(())),
-            Ok(Saved::Stale) => Err(Error::new(
-                Kind::Store,
-                format!(
-                    "another runtime named `{}` saves checkpoints as well; give each service its own name, and run \
-                     one instance of it",
-                    self.runtime
-                ),
-            )),
-            Err(error) => Ok(Err(error)),
         }
     }
 }

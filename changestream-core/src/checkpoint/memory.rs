@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Checkpoint, CheckpointStore, Saved};
+use super::{Checkpoint, CheckpointStore, Claimed, Saved};
 use crate::error::StoreError;
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
@@ -28,10 +28,22 @@ impl CheckpointStore for MemoryCheckpoints {
         Ok(self.lock().get(runtime).cloned())
     }
 
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError> {
+        let mut checkpoints = self.lock();
+        let stored = checkpoints.entry(runtime.to_owned()).or_default();
+        if stored.epoch >= epoch {
+            return Ok(Claimed::Stale);
+        }
+        stored.epoch = epoch;
+        Ok(Claimed::Yes(stored.clone()))
+    }
+
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
         let mut checkpoints = self.lock();
-        let stored = checkpoints.get(runtime);
-        if stored.is_some_and(|stored| stored.sequence >= checkpoint.sequence) {
+        let is_stale = |stored: &Checkpoint| {
+            stored.epoch != checkpoint.epoch || stored.sequence > checkpoint.sequence
+        };
+        if checkpoints.get(runtime).is_some_and(is_stale) {
             return Ok(Saved::Stale);
         }
         checkpoints.insert(runtime.to_owned(), checkpoint.clone());

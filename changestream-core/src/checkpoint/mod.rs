@@ -3,11 +3,18 @@
 mod checkpointer;
 mod memory;
 mod mongodb;
+mod record;
+mod resume_point;
 
 pub use memory::MemoryCheckpoints;
 pub use mongodb::MongoCheckpoints;
+pub use resume_point::ResumePoint;
 
 pub(crate) use checkpointer::Checkpointer;
+pub(crate) use mongodb::is_duplicate_key;
+pub(crate) use resume_point::TokenKind;
+
+use record::Record;
 
 use std::fmt;
 
@@ -16,30 +23,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::StoreError, event::ResumeToken};
 
-/// Where a runtime of some name goes on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Where a runtime of some name goes on, and who may say so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Record", into = "Record")]
 #[non_exhaustive]
 pub struct Checkpoint {
-    /// The last place up to which everything is done.
-    pub token: ResumeToken,
-    /// How the server is to take the token.
-    pub kind: TokenKind,
-    /// Which pipeline and options the token came from.
+    /// The last place up to which everything is done; `None` where a runtime has claimed it and has not saved a
+    /// place yet.
+    pub position: Option<ResumePoint>,
+    /// Which pipeline and options the position came from; empty where there is none.
     pub fingerprint: String,
-    /// Orders the checkpoints of this runtime: each is above the one before.
+    /// That of the lease of whoever claimed it last: nobody else can save.
+    pub epoch: i64,
+    /// Orders the checkpoints of this runtime: none is below the one before.
     pub sequence: i64,
 }
 
-/// How the server is to take a resume token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum TokenKind {
-    /// As `resumeAfter`.
-    ResumeAfter,
-    /// As `startAfter`, which may follow an `invalidate`.
-    StartAfter,
+impl Checkpoint {
+    /// The resume token, where the position is one.
+    pub fn token(&self) -> Option<&ResumeToken> {
+        match self.position.as_ref()? {
+            ResumePoint::ResumeAfter(token) | ResumePoint::StartAfter(token) => Some(token),
+            ResumePoint::OperationTime(_) => None,
+        }
+    }
 }
 
 /// What came of saving a checkpoint.
@@ -48,7 +55,17 @@ pub enum TokenKind {
 pub enum Saved {
     /// It is durable.
     Yes,
-    /// The store holds one that is as new or newer: another runtime of this name writes too.
+    /// Another one has claimed it since, or saved a later one: nothing was written.
+    Stale,
+}
+
+/// What came of claiming a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Claimed {
+    /// The checkpoint as it is from now on.
+    Yes(Checkpoint),
+    /// It was claimed in this epoch or a later one: nothing was changed.
     Stale,
 }
 
@@ -62,7 +79,17 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// When it cannot be read, or is none.
     async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// Saves `checkpoint` durably, unless its sequence is not above the stored one.
+    /// Marks the checkpoint of the runtime named `runtime` with `epoch` and returns it, in one atomic step, so
+    /// that from then on nobody can save in an earlier epoch. Where there is none yet, it makes one without a
+    /// position. The epoch must be above the stored one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be claimed, or is none.
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError>;
+
+    /// Saves `checkpoint` durably, if the stored one is of the same epoch and its sequence is not above it, or
+    /// if none is stored. Saving the same one again does no harm: the first reply may have been lost.
     ///
     /// # Errors
     ///

@@ -3,10 +3,13 @@ use bson::{Document, doc};
 use mongodb::{
     Collection, Database,
     error::{ErrorKind, WriteFailure},
-    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
+    options::{
+        CollectionOptions, ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria,
+        WriteConcern,
+    },
 };
 
-use super::{Checkpoint, CheckpointStore, Saved};
+use super::{Checkpoint, CheckpointStore, Claimed, Saved};
 use crate::error::StoreError;
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
@@ -37,6 +40,11 @@ impl MongoCheckpoints {
         }
     }
 
+    fn decode(&self, document: Document, runtime: &str) -> Result<Checkpoint, StoreError> {
+        bson::deserialize_from_document(document)
+            .map_err(|error| self.error("decode", runtime).caused_by(error))
+    }
+
     fn error(&self, what: &str, runtime: &str) -> StoreError {
         let collection = self.collection.namespace();
         StoreError::new(format!(
@@ -51,34 +59,55 @@ impl CheckpointStore for MongoCheckpoints {
         let found = self.collection.find_one(doc! { "_id": runtime }).await;
         let found = found.map_err(|error| self.error("read", runtime).caused_by(error))?;
         found
-            .map(bson::deserialize_from_document)
+            .map(|document| self.decode(document, runtime))
             .transpose()
-            .map_err(|error| self.error("decode", runtime).caused_by(error))
+    }
+
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError> {
+        let earlier = doc! { "_id": runtime, "epoch": { "$not": { "$gte": epoch } } };
+        let update = doc! { "$set": { "epoch": epoch } };
+        // Two first claims may collide, and then the second look tells which one is earlier.
+        for _ in 0..2 {
+            let claiming = self
+                .collection
+                .find_one_and_update(earlier.clone(), update.clone());
+            let claiming = claiming.upsert(true);
+            match claiming.return_document(ReturnDocument::After).await {
+                Ok(Some(document)) => return self.decode(document, runtime).map(Claimed::Yes),
+                Ok(None) => {}
+                Err(error) if is_duplicate_key(&error) => {}
+                Err(error) => return Err(self.error("claim", runtime).caused_by(error)),
+            }
+        }
+        Ok(Claimed::Stale)
     }
 
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
         let fields = bson::serialize_to_document(checkpoint)
             .map_err(|error| self.error("encode", runtime).caused_by(error))?;
-        let older = doc! { "_id": runtime, "sequence": { "$lt": checkpoint.sequence } };
-        let update = doc! { "$set": fields, "$currentDate": { "savedAt": true } };
-        // Two first checkpoints may collide, and then the second look tells which one is older.
-        for _ in 0..2 {
-            let saving = self.collection.update_one(older.clone(), update.clone());
-            match saving.upsert(true).await {
-                Ok(_) => return Ok(Saved::Yes),
-                Err(error) if is_duplicate_key(&error) => {}
-                Err(error) => return Err(self.error("save", runtime).caused_by(error)),
-            }
+        let absent = ["kind", "token", "time"].into_iter();
+        let absent: Document = absent
+            .filter(|field| !fields.contains_key(field))
+            .map(|field| (field.to_owned(), "".into()))
+            .collect();
+        let own = doc! {
+            "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
+        };
+        let update = doc! { "$set": fields, "$unset": absent, "$currentDate": { "savedAt": true } };
+        match self.collection.update_one(own, update).upsert(true).await {
+            Ok(_) => Ok(Saved::Yes),
+            Err(error) if is_duplicate_key(&error) => Ok(Saved::Stale),
+            Err(error) => Err(self.error("save", runtime).caused_by(error)),
         }
-        Ok(Saved::Stale)
     }
 }
 
-/// Whether an upsert found that the document exists but is not older.
-fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
+/// Whether an upsert found that the document exists but does not match.
+pub(crate) fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
-    matches!(
-        *error.kind,
-        ErrorKind::Write(WriteFailure::WriteError(ref error)) if error.code == DUPLICATE_KEY
-    )
+    match *error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(ref error)) => error.code == DUPLICATE_KEY,
+        ErrorKind::Command(ref error) => error.code == DUPLICATE_KEY,
+        _ => false,
+    }
 }

@@ -1,7 +1,7 @@
 use bson::Document;
 
 use crate::{
-    checkpoint::{Checkpoint, TokenKind},
+    checkpoint::{ResumePoint, TokenKind},
     event::{ClusterTime, Operation, RawChange, ResumeToken},
 };
 
@@ -50,15 +50,20 @@ impl Position {
         }
     }
 
-    /// Where to go on from `checkpoint` with the pipeline of `fingerprint`.
+    /// Where to go on from `point` with the pipeline of `fingerprint`, when it was saved with that of `saved_with`.
     ///
     /// A token belongs to the pipeline that it came from. With another one, the stream goes on from the
     /// token's time: no event is lost, and the events of that very time come again.
-    pub(crate) fn of_checkpoint(checkpoint: Checkpoint, fingerprint: &str) -> Self {
-        if checkpoint.fingerprint == fingerprint {
-            return Self::Token(checkpoint.token, checkpoint.kind);
+    pub(crate) fn of_checkpoint(point: ResumePoint, saved_with: &str, fingerprint: &str) -> Self {
+        let (token, kind) = match point {
+            ResumePoint::ResumeAfter(token) => (token, TokenKind::ResumeAfter),
+            ResumePoint::StartAfter(token) => (token, TokenKind::StartAfter),
+            ResumePoint::OperationTime(time) => return Self::OperationTime(time),
+        };
+        if saved_with == fingerprint {
+            return Self::Token(token, kind);
         }
-        match checkpoint.token.cluster_time() {
+        match token.cluster_time() {
             Some(time) => {
                 tracing::warn!(
                     "the handlers' filters or document modes changed since the last checkpoint; going on \
@@ -66,7 +71,16 @@ impl Position {
                 );
                 Self::OperationTime(ClusterTime(time))
             }
-            None => Self::Token(checkpoint.token, checkpoint.kind),
+            None => Self::Token(token, kind),
+        }
+    }
+
+    /// The position as it can be stored; `None` for now.
+    pub(crate) fn resume_point(&self) -> Option<ResumePoint> {
+        match self {
+            Self::Now => None,
+            Self::Token(token, kind) => Some(ResumePoint::of_token(token.clone(), *kind)),
+            Self::OperationTime(time) => Some(ResumePoint::OperationTime(*time)),
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Batch, Mark, Plan, Position, cursor::Cursor, fault::Fault};
+use super::{Batch, Plan, Position, cursor::Cursor, fault::Fault};
 use crate::{
     error::{Error, Kind},
     layer::Backoff,
@@ -58,7 +58,7 @@ impl SourceTask {
 
     /// Opens the stream for the first time, so that what is wrong with it shows at start-up, and says where
     /// it starts: "now" becomes a token, from which a restart can go on.
-    pub(crate) async fn open(&mut self) -> Result<Option<Mark>, Error> {
+    pub(crate) async fn open(&mut self) -> Result<Position, Error> {
         let mut failures = 0;
         loop {
             match self.try_open(failures).await {
@@ -74,10 +74,7 @@ impl SourceTask {
                 }
             }
         }
-        Ok(match &self.position {
-            Position::Token(token, kind) => Some(Mark::Token(token.clone(), *kind)),
-            Position::Now | Position::OperationTime(_) => None,
-        })
+        Ok(self.position.clone())
     }
 
     async fn try_open(&mut self, failures: u32) -> Result<(), Fault> {

@@ -13,6 +13,7 @@ use crate::{
     handler::ChangeRequest,
     lane::Turn,
     layer::Outcome,
+    lease::MemoryLeases,
 };
 
 /// Stands for the server where there is none.
@@ -92,6 +93,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
         let (server, parts) = self.into_parts(
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
+            |_| Arc::new(MemoryLeases::default()),
         )?;
         Ok(TestRuntime {
             engine: parts.into_engine(DATABASE),

@@ -1,0 +1,140 @@
+use bson::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Checkpoint, ResumePoint};
+use crate::event::{ClusterTime, ResumeToken};
+
+/// A checkpoint as it is stored. Those of earlier versions have no epoch.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<ResumeToken>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<Timestamp>,
+    #[serde(default)]
+    fingerprint: String,
+    #[serde(default)]
+    epoch: i64,
+    #[serde(default)]
+    sequence: i64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    ResumeAfter,
+    StartAfter,
+    OperationTime,
+}
+
+impl From<Checkpoint> for Record {
+    fn from(checkpoint: Checkpoint) -> Self {
+        let (kind, token, time) = match checkpoint.position {
+            None => (None, None, None),
+            Some(ResumePoint::ResumeAfter(token)) => (Some(Kind::ResumeAfter), Some(token), None),
+            Some(ResumePoint::StartAfter(token)) => (Some(Kind::StartAfter), Some(token), None),
+            Some(ResumePoint::OperationTime(time)) => {
+                (Some(Kind::OperationTime), None, Some(time.0))
+            }
+        };
+        Self {
+            kind,
+            token,
+            time,
+            fingerprint: checkpoint.fingerprint,
+            epoch: checkpoint.epoch,
+            sequence: checkpoint.sequence,
+        }
+    }
+}
+
+impl TryFrom<Record> for Checkpoint {
+    type Error = &'static str;
+
+    fn try_from(record: Record) -> Result<Self, Self::Error> {
+        let position = match (record.kind, record.token, record.time) {
+            (None, None, None) => None,
+            (Some(Kind::ResumeAfter), Some(token), None) => Some(ResumePoint::ResumeAfter(token)),
+            (Some(Kind::StartAfter), Some(token), None) => Some(ResumePoint::StartAfter(token)),
+            (Some(Kind::OperationTime), None, Some(time)) => {
+                Some(ResumePoint::OperationTime(ClusterTime(time)))
+            }
+            _ => return Err("the kind of the checkpoint does not go with its token or time"),
+        };
+        Ok(Self {
+            position,
+            fingerprint: record.fingerprint,
+            epoch: record.epoch,
+            sequence: record.sequence,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, doc, rawdoc};
+
+    use super::*;
+
+    fn decoded(document: Document) -> Result<Checkpoint, bson::error::Error> {
+        bson::deserialize_from_document(document)
+    }
+
+    #[test]
+    fn every_checkpoint_is_stored_and_comes_back() {
+        let token = ResumeToken::new(rawdoc! { "_data": "8263" });
+        let time = ClusterTime(Timestamp {
+            time: 7,
+            increment: 3,
+        });
+        let positions = [
+            None,
+            Some(ResumePoint::ResumeAfter(token.clone())),
+            Some(ResumePoint::StartAfter(token)),
+            Some(ResumePoint::OperationTime(time)),
+        ];
+        for position in positions {
+            let checkpoint = Checkpoint {
+                position,
+                fingerprint: "f".to_owned(),
+                epoch: 3,
+                sequence: 4,
+            };
+            let stored = bson::serialize_to_document(&checkpoint).expect("a document");
+            assert_eq!(decoded(stored).expect("a checkpoint"), checkpoint);
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_before_there_were_epochs_is_of_epoch_0() {
+        let old = decoded(doc! {
+            "_id": "test", "token": { "_data": "8263" }, "kind": "resumeAfter", "fingerprint": "f", "sequence": 9_i64,
+        });
+        let old = old.expect("a checkpoint");
+        assert_eq!((old.epoch, old.sequence), (0, 9));
+        assert!(matches!(old.position, Some(ResumePoint::ResumeAfter(_))));
+    }
+
+    #[test]
+    fn a_claimed_document_without_a_position_is_a_checkpoint() {
+        let claimed = decoded(doc! { "_id": "test", "epoch": 1_i64 }).expect("a checkpoint");
+        assert_eq!((claimed.position, claimed.epoch), (None, 1));
+    }
+
+    #[test]
+    fn rubbish_is_no_checkpoint() {
+        let token = doc! { "_data": "8263" };
+        for rubbish in [
+            doc! { "token": 5 },
+            doc! { "token": &token },
+            doc! { "kind": "resumeAfter" },
+            doc! { "kind": "operationTime", "token": &token },
+            doc! { "kind": "sometime", "token": token },
+            doc! { "epoch": "first" },
+        ] {
+            assert!(decoded(rubbish.clone()).is_err(), "{rubbish}");
+        }
+    }
+}

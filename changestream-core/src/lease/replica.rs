@@ -1,0 +1,235 @@
+use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
+
+use bson::Uuid;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+
+use super::{Lease, LeaseStore};
+use crate::{
+    error::{Error, Kind, StoreError},
+    layer::Backoff,
+};
+
+/// Between attempts to acquire the lease.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+
+/// Before standing by anew.
+const PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+
+/// How often acquiring is tried at start-up before it counts as failed.
+const START_ATTEMPTS: u32 = 5;
+
+/// How long whoever stands by waits at most before it looks again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a release may take; after that the lease runs out by itself.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// What a runtime does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has not come to know yet who is active.
+    Starting,
+    /// Another replica holds the lease.
+    StandingBy,
+    /// It holds the lease.
+    Active,
+}
+
+/// One of the processes that run a runtime of some name, of which one at a time is active.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    store: Arc<dyn LeaseStore>,
+    name: Arc<str>,
+    /// For how long the lease is asked.
+    time: Duration,
+    role: watch::Sender<Role>,
+    /// The holder that the lease may have been given to without our knowing it.
+    bid: Option<String>,
+    /// Whether it once came to know that another one is active.
+    has_stood_by: bool,
+}
+
+/// The lease in our hands.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    lease: Lease,
+    /// On our own monotonic clock, and not later than on the store's.
+    until: Instant,
+}
+
+impl Tenure {
+    pub(crate) fn epoch(&self) -> i64 {
+        self.lease.epoch
+    }
+}
+
+impl Replica {
+    pub(crate) fn new(store: Arc<dyn LeaseStore>, name: Arc<str>, time: Duration) -> Self {
+        Self {
+            store,
+            name,
+            time,
+            role: watch::Sender::new(Role::Starting),
+            bid: None,
+            has_stood_by: false,
+        }
+    }
+
+    /// Waits for the lease, in an epoch above `above`. When it is dropped before it is done,
+    /// [`withdraw`](Self::withdraw) is due.
+    pub(crate) async fn acquire(&mut self, above: i64) -> Result<Tenure, Error> {
+        let holder = Uuid::new().to_string();
+        let mut failures = 0;
+        loop {
+            let sent = Instant::now();
+            self.bid = Some(holder.clone());
+            let acquiring = self.store.acquire(&self.name, &holder, self.time, above);
+            match answer(timeout(self.time / 3, acquiring).await) {
+                Ok(lease) if lease.is_held_by(&holder) => {
+                    let until = sent + self.time;
+                    tracing::info!(lease = %self.name, epoch = lease.epoch, holder, "the lease is acquired");
+                    self.take_on(Role::Active);
+                    return Ok(Tenure { lease, until });
+                }
+                Ok(lease) => {
+                    (self.bid, self.has_stood_by, failures) = (None, true, 0);
+                    if self.take_on(Role::StandingBy) {
+                        let holder = lease.holder.as_deref();
+                        tracing::info!(
+                            lease = %self.name,
+                            holder,
+                            "another replica is active; standing by"
+                        );
+                    }
+                    self.stand_by(lease).await;
+                }
+                Err(error) => {
+                    failures += 1;
+                    if !self.has_stood_by && failures == START_ATTEMPTS {
+                        let message = "the lease cannot be acquired";
+                        return Err(Error::new(Kind::Store, message).caused_by(error));
+                    }
+                    let wait = BACKOFF.wait(failures);
+                    tracing::warn!(
+                        error = error.brief(),
+                        ?wait,
+                        "the lease cannot be acquired; it is tried again"
+                    );
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until `lease` is released or has run out.
+    async fn stand_by(&self, lease: Lease) {
+        let mut expiry = Instant::now() + lease.remaining;
+        loop {
+            let look = Instant::now() + LOOK.min(self.time / 10);
+            sleep_until(look.min(expiry)).await;
+            if Instant::now() >= expiry {
+                return;
+            }
+            let loading = self.store.load(&self.name);
+            match answer(timeout_at(expiry, loading).await) {
+                Ok(Some(lease)) if lease.is_free() => return,
+                Ok(Some(lease)) => expiry = Instant::now() + lease.remaining,
+                // The store has lost it, but its holder still has it.
+                Ok(None) => {}
+                Err(error) => tracing::debug!(error = error.brief(), "the lease cannot be read"),
+            }
+        }
+    }
+
+    /// Does `work` for as long as the lease is ours, and drops it when it no longer is.
+    pub(crate) async fn hold<T>(
+        &self,
+        tenure: &mut Tenure,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        // First a look at the lease: a process that was stopped for a while may have lost it.
+        tokio::select! {
+            biased;
+            lost = self.renew(tenure) => Err(Error::new(Kind::LeaseLost, lost)),
+            done = work => done,
+        }
+    }
+
+    /// Renews the lease until it is lost; says how that came.
+    async fn renew(&self, tenure: &mut Tenure) -> &'static str {
+        let mut wait = self.time / 3;
+        loop {
+            sleep_until(tenure.until.min(Instant::now() + wait)).await;
+            let sent = Instant::now();
+            if sent >= tenure.until {
+                return "the lease has run out before it could be renewed";
+            }
+            let renewing = self.store.renew(&self.name, &tenure.lease, self.time);
+            let patience = tenure.until.min(sent + self.time / 6);
+            let holder = tenure.lease.holder.as_deref().unwrap_or_default();
+            match answer(timeout_at(patience, renewing).await) {
+                Ok(lease) if lease.is_held_by(holder) => {
+                    tenure.until = sent + self.time;
+                    wait = self.time / 3;
+                }
+                Ok(_) => return "another replica holds the lease",
+                Err(error) => {
+                    tracing::warn!(
+                        error = error.brief(),
+                        "the lease cannot be renewed; it is tried again"
+                    );
+                    wait = self.time / 12;
+                }
+            }
+        }
+    }
+
+    /// Gives the lease back, so that another replica takes over at once.
+    pub(crate) async fn release(&mut self, tenure: Tenure) {
+        self.bid = tenure.lease.holder;
+        self.withdraw().await;
+    }
+
+    /// Gives the lease back if we have it, whether we know it or not.
+    pub(crate) async fn withdraw(&mut self) {
+        let Some(holder) = self.bid.take() else {
+            return;
+        };
+        let releasing = self.store.release(&self.name, &holder);
+        if let Err(error) = answer(timeout(RELEASE, releasing).await) {
+            tracing::warn!(
+                error = error.brief(),
+                "the lease cannot be released; it runs out by itself"
+            );
+        }
+    }
+
+    /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
+    /// taking over later than at its first start may pass.
+    pub(crate) async fn outlives(&mut self, error: &Error) -> bool {
+        let lost = error.is_lease_lost();
+        let passes = error.is_unreachable() || error.is_store();
+        if !lost && !(self.has_stood_by && passes) {
+            return false;
+        }
+        self.has_stood_by = true;
+        self.take_on(Role::StandingBy);
+        let cause = error.source().map(ToString::to_string);
+        tracing::warn!(lease = %self.name, %error, cause, "not active any more; standing by");
+        sleep(PAUSE.wait(1)).await;
+        true
+    }
+
+    /// Whether the role is a new one.
+    fn take_on(&self, role: Role) -> bool {
+        self.role.send_replace(role) != role
+    }
+}
+
+/// An answer that did not come in time is a failure of the store.
+fn answer<T, E>(reply: Result<Result<T, StoreError>, E>) -> Result<T, StoreError> {
+    reply.unwrap_or_else(|_elapsed| Err(StoreError::new("the lease store does not answer")))
+}

@@ -1,0 +1,466 @@
+//! G11: of several replicas one is active at a time, another one takes over, and whoever was replaced cannot
+//! commit any more.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use changestream::{
+    Lease, LeaseStore, MemoryLeases, MongoCheckpoints, MongoLeases, RuntimeBuilder, StartAt,
+    prelude::*,
+};
+use changestream_testkit::MongoServer;
+use futures::StreamExt;
+use mongodb::{
+    Client, Database,
+    bson::{Document, doc, rawdoc},
+    options::FullDocumentType,
+};
+use nix::sys::signal::Signal;
+use support::{
+    BoxError, RUNTIME, Scene, Seen, Started, TestResult,
+    child::{Child, Settings, copies, wait_until_watching},
+    eventually, recorder,
+    store::{Faults, FaultyLeases},
+    within,
+    writer::Writer,
+};
+
+/// Long enough that nothing here waits for its end.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Not a test: the service that the tests below start as a process of its own.
+#[test]
+#[ignore = "the other tests run it"]
+fn child() {
+    Child::run();
+}
+
+/// A replica that has its lease from `store`.
+fn replica<S>(scene: &Scene<S>, seen: &Seen, store: impl LeaseStore) -> RuntimeBuilder<Seen> {
+    let builder = scene.runtime(seen).lease_store(store);
+    builder.handlers([recorder(&["orders"])])
+}
+
+async fn lease(leases: &impl LeaseStore) -> Lease {
+    let lease = leases.load(RUNTIME).await.expect("read");
+    lease.expect("it was held")
+}
+
+#[tokio::test]
+async fn of_three_replicas_one_is_active_and_another_one_takes_over_at_once() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let mut replicas: Vec<_> = (0..3)
+        .map(|_| {
+            let seen = Seen::default();
+            let builder = replica(&scene, &seen, leases.clone()).lease(LONG);
+            (Started::new(builder), seen)
+        })
+        .collect();
+    let mut expected = 0;
+    for left in (1..=3).rev() {
+        let ids = expected..expected + 10;
+        scene.insert(ids.clone()).await?;
+        let active = eventually("one of them handles all", async || {
+            let all = |(_, seen): &(_, Seen)| seen.ids() == ids.clone().collect::<Vec<_>>();
+            replicas.iter().position(all)
+        })
+        .await;
+        expected += 10;
+        let handled: usize = replicas.iter().map(|(_, seen)| seen.ids().len()).sum();
+        assert_eq!(handled, 10, "the other ones handle nothing");
+        assert_eq!(lease(&leases).await.epoch, 4 - left);
+        let (runtime, _) = replicas.swap_remove(active);
+        runtime.stop().await?;
+    }
+    assert!(lease(&leases).await.is_free());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_stands_by_stops_at_once() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    leases.acquire(RUNTIME, "another", LONG, 0).await?;
+    let idle = Started::new(replica(&scene, &Seen::default(), leases.clone()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(5), idle.stop());
+    stopping.await.expect("at once")?;
+    assert!(lease(&leases).await.is_held_by("another"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_runtime_that_fails_frees_its_lease() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let rubbish = ResumeToken::new(rawdoc! { "_data": "8263" });
+    let failing = replica(&scene, &Seen::default(), leases.clone()).lease(LONG);
+    let failing = failing.start_at(StartAt::ResumeAfter(rubbish));
+    assert!(Started::new(failing).error().await.is_stream());
+    assert!(lease(&leases).await.is_free());
+    Ok(())
+}
+
+/// A child, and a replica of it in this process, with a lease of four seconds.
+struct Pair {
+    server: MongoServer,
+    client: Client,
+    child: Child,
+    commits: Commits,
+}
+
+impl Pair {
+    const LEASE: Duration = Duration::from_secs(4);
+
+    /// Starts a child that stops itself before this one of its saves.
+    async fn start(stops_at_save: u32) -> Result<Self, BoxError> {
+        let server = MongoServer::start().await?;
+        let client = support::client(&server.uri()).await;
+        let commits = Commits::watch(&client.database("shop")).await?;
+        let settings = Settings {
+            stops_at_save,
+            ..Self::settings()
+        };
+        let child = Child::start(&server.uri(), settings);
+        wait_until_watching(&client).await;
+        Ok(Self {
+            server,
+            client,
+            child,
+            commits,
+        })
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            lease: Self::LEASE,
+            ..Settings::default()
+        }
+    }
+
+    fn standby(&self) -> Child {
+        Child::start(&self.server.uri(), Self::settings())
+    }
+
+    async fn insert(&self, ids: std::ops::Range<i64>) -> TestResult {
+        let orders = self
+            .client
+            .database("shop")
+            .collection::<Document>("orders");
+        for id in ids {
+            orders.insert_one(doc! { "_id": id, "n": id }).await?;
+        }
+        Ok(())
+    }
+
+    async fn all_copied(&self, ids: std::ops::Range<i64>) {
+        eventually("all of them are copied", async || {
+            let copies = copies(&self.client).await;
+            ids.clone()
+                .all(|id| copies.contains(&(id, id)))
+                .then_some(())
+        })
+        .await;
+    }
+}
+
+/// Every state of the checkpoint that was ever durable.
+struct Commits(tokio::task::JoinHandle<Result<(), String>>);
+
+impl Commits {
+    /// Watches them go forward.
+    async fn watch(database: &Database) -> Result<Self, BoxError> {
+        let checkpoints = database.collection::<Document>(MongoCheckpoints::COLLECTION);
+        let mut stream = checkpoints
+            .watch()
+            .full_document(FullDocumentType::UpdateLookup)
+            .await?;
+        Ok(Self(tokio::spawn(async move {
+            let mut last = (0, -1);
+            while let Some(Ok(event)) = stream.next().await {
+                // Not the looked-up document: that may be of a later update.
+                let update = event.update_description.map(|update| update.updated_fields);
+                let written = update.or(event.full_document).unwrap_or_default();
+                let epoch = written.get_i64("epoch").unwrap_or(last.0);
+                let sequence = written.get_i64("sequence").unwrap_or(last.1);
+                if (epoch, sequence) < last {
+                    return Err(format!("({epoch}, {sequence}) came after {last:?}"));
+                }
+                last = (epoch, sequence);
+            }
+            Ok(())
+        })))
+    }
+
+    fn assert_in_order(&self) {
+        assert!(!self.0.is_finished(), "a stale holder has committed");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
+    let mut pair = Pair::start(0).await?;
+    let standby = pair.standby();
+    pair.insert(0..5).await?;
+    pair.all_copied(0..5).await;
+    pair.child.signal(Signal::SIGKILL);
+    let killed = Instant::now();
+    within("the child ends", pair.child.wait()).await;
+    pair.insert(5..10).await?;
+    pair.all_copied(0..10).await;
+    // Starting to watch takes its time too on a slow machine.
+    let taken = killed.elapsed();
+    assert!(taken < Pair::LEASE + Duration::from_secs(6), "{taken:?}");
+    let leases = MongoLeases::new(&pair.client.database("shop"));
+    assert_eq!(lease(&leases).await.epoch, 2);
+    pair.commits.assert_in_order();
+    standby.stop().await;
+    Ok(())
+}
+
+/// The child stops in the middle of its work, with a commit on its tongue.
+#[tokio::test]
+async fn a_stopped_holder_that_goes_on_past_its_lease_commits_nothing_and_stands_by() -> TestResult
+{
+    let pair = Pair::start(3).await?;
+    let shop = pair.client.database("shop");
+    let leases = MongoLeases::new(&shop);
+    let standby = pair.standby();
+    let mut writer = Writer::start(shop.collection("orders"));
+    eventually("the other one takes over", async || {
+        (lease(&leases).await.epoch == 2).then_some(())
+    })
+    .await;
+    let copied = copies(&pair.client).await.len();
+    eventually("the other one goes on", async || {
+        (copies(&pair.client).await.len() > copied + 20).then_some(())
+    })
+    .await;
+    pair.child.signal(Signal::SIGCONT);
+    writer.more(200).await;
+    let written = writer.stop().await;
+    eventually("everything is copied", async || {
+        let copies: HashSet<_> = copies(&pair.client).await.into_iter().collect();
+        written
+            .iter()
+            .all(|version| copies.contains(version))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(lease(&leases).await.epoch, 2, "nobody took it back");
+
+    // Who came back stands by, and takes over in its turn.
+    standby.stop().await;
+    pair.insert(100..105).await?;
+    pair.all_copied(100..105).await;
+    assert_eq!(lease(&leases).await.epoch, 3);
+    pair.commits.assert_in_order();
+    pair.child.stop().await;
+    Ok(())
+}
+
+/// A holder that cannot know that it was replaced: its lease was taken away, and it does not look for a long time.
+#[tokio::test]
+async fn a_holder_that_was_replaced_unawares_stops_at_its_next_commit() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let [seen, other] = [Seen::default(), Seen::default()];
+    let start = |seen| Started::new(replica(&scene, seen, leases.clone()).lease(LONG));
+    let replaced = start(&seen);
+    scene.insert([0]).await?;
+    seen.all([0]).await;
+    let holder = lease(&leases).await.holder.expect("a holder");
+    leases.release(RUNTIME, &holder).await?;
+    let active = start(&other);
+    eventually("the other one takes over", async || {
+        let stored = scene.checkpoint().await?;
+        (stored.epoch == 2).then_some(())
+    })
+    .await;
+
+    let mut ids = 1..;
+    eventually("only the other one goes on", async || {
+        let id = ids.next()?;
+        scene.insert([id]).await.expect("written");
+        other.all([id]).await;
+        let handled = seen.ids();
+        (handled.len() > 1 && !handled.contains(&(id - 1)) && !handled.contains(&id)).then_some(())
+    })
+    .await;
+    assert!(!replaced.has_ended(), "it stands by");
+    active.stop().await?;
+    let last = ids.next().expect("an id");
+    scene.insert([last]).await?;
+    seen.all([last]).await;
+    replaced.stop().await?;
+    assert!(!other.ids().contains(&last));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_holder_that_cannot_renew_stops_before_its_lease_runs_out_and_recovers() -> TestResult {
+    const LEASE: Duration = Duration::from_secs(3);
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let faults = Faults::default();
+    let store = FaultyLeases {
+        inner: leases.clone(),
+        faults: faults.clone(),
+    };
+    let seen = Seen::default();
+    let cut_off = Started::new(replica(&scene, &seen, store).lease(LEASE));
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+
+    faults.begin();
+    let begun = Instant::now();
+    eventually("its lease runs out", async || {
+        lease(&leases).await.is_free().then_some(())
+    })
+    .await;
+    assert!(faults.failures() > 1, "it tries again before that");
+    scene.insert([2]).await?;
+    // Who takes over finds the event untouched.
+    let other = Seen::default();
+    let successor = Started::new(replica(&scene, &other, leases.clone()).lease(LONG));
+    other.all([2]).await;
+    assert_eq!(
+        seen.ids(),
+        [1],
+        "{:?} after the store went down",
+        begun.elapsed()
+    );
+    assert!(!cut_off.has_ended());
+
+    faults.heal();
+    successor.stop().await?;
+    scene.insert([3]).await?;
+    seen.all([3]).await;
+    cut_off.stop().await?;
+    assert_eq!((seen.ids(), other.ids()), (vec![1, 3], vec![2]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn lost_replies_of_the_lease_store_change_nothing() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let faults = Faults::losing_replies();
+    let store = FaultyLeases {
+        inner: leases.clone(),
+        faults: faults.clone(),
+    };
+    let seen = Seen::default();
+    let runtime = Started::new(replica(&scene, &seen, store).lease(Duration::from_secs(10)));
+    eventually("a reply to an acquire is lost", async || {
+        (faults.failures() > 0).then_some(())
+    })
+    .await;
+    faults.heal();
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+
+    let lost = faults.failures();
+    faults.begin();
+    eventually("a reply to a renewal is lost", async || {
+        (faults.failures() > lost).then_some(())
+    })
+    .await;
+    faults.heal();
+    scene.insert([2]).await?;
+    seen.all([2]).await;
+    assert_eq!(lease(&leases).await.epoch, 1, "one tenure");
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_store_that_fails_at_the_start_is_reported() -> TestResult {
+    let scene = Scene::new().await;
+    let store = FaultyLeases {
+        inner: MemoryLeases::default(),
+        faults: Faults::down(),
+    };
+    let error = Started::new(replica(&scene, &Seen::default(), store))
+        .error()
+        .await;
+    assert!(error.is_store());
+    let said = support::chain(&error);
+    assert!(said.contains("lease cannot be acquired"), "{said}");
+    assert!(said.contains("the store is down"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_database_takes_the_lease_from_nobody() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let [seen, other] = [Seen::default(), Seen::default()];
+    let lease_time = Duration::from_secs(6);
+    let start = |seen| Started::new(replica(&scene, seen, leases.clone()).lease(lease_time));
+    let active = start(&seen);
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    let standby = start(&other);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.database.drop().await?;
+    scene.insert([2]).await?;
+    seen.all([1, 2]).await;
+    eventually("the holder writes its lease again", async || {
+        leases.load(RUNTIME).await.expect("read")
+    })
+    .await;
+    assert_eq!(lease(&leases).await.epoch, 1);
+    active.stop().await?;
+    scene.insert([3]).await?;
+    other.all([3]).await;
+    standby.stop().await?;
+    assert_eq!(other.ids(), [3]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_that_its_store_forgot_begins_above_the_checkpoints_epoch() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    for id in 1..4 {
+        // Its own store each time, as after the old one was lost.
+        let runtime = Started::new(replica(&scene, &seen, MemoryLeases::default()));
+        scene.insert([id]).await?;
+        seen.all([id]).await;
+        runtime.stop().await?;
+        assert_eq!(scene.checkpoint().await.expect("saved").epoch, id);
+    }
+    assert_eq!(seen.ids(), [1, 2, 3]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_before_there_were_epochs_is_taken_over() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let start = || {
+        let leases = MongoLeases::new(&scene.database);
+        Started::new(replica(&scene, &seen, leases))
+    };
+    let runtime = start();
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    runtime.stop().await?;
+    let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
+    let old = doc! { "$unset": { "epoch": "" } };
+    checkpoints.update_one(doc! {}, old).await?;
+    scene.insert([2]).await?;
+    let runtime = start();
+    seen.all([1, 2]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2]);
+    assert_eq!(scene.checkpoint().await.expect("saved").epoch, 2);
+    Ok(())
+}
