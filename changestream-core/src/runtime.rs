@@ -166,8 +166,13 @@ impl Runtime {
         let mut replica = Replica::new(leases, Arc::clone(&parts.name), parts.config.lease);
         loop {
             match self.serve(&mut replica, shutdown.as_mut()).await {
-                Err(error) if !shutdown.is_terminated() && replica.outlives(&error).await => {}
+                Err(error) if !shutdown.is_terminated() && replica.outlives(&error) => {}
                 result => return result,
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                () = replica.pause() => {}
             }
         }
     }

@@ -209,18 +209,22 @@ impl Replica {
 
     /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
     /// taking over later than at its first start may pass.
-    pub(crate) async fn outlives(&mut self, error: &Error) -> bool {
-        let lost = error.is_lease_lost();
+    pub(crate) fn outlives(&mut self, error: &Error) -> bool {
         let passes = error.is_unreachable() || error.is_store();
-        if !lost && !(self.has_stood_by && passes) {
+        let goes_on = error.is_lease_lost() || (self.has_stood_by && passes);
+        if !goes_on {
             return false;
         }
         self.has_stood_by = true;
         self.take_on(Role::StandingBy);
         let cause = error.source().map(ToString::to_string);
         tracing::warn!(lease = %self.name, %error, cause, "not active any more; standing by");
-        sleep(PAUSE.wait(1)).await;
         true
+    }
+
+    /// Waits a little before it stands by anew.
+    pub(crate) async fn pause(&self) {
+        sleep(PAUSE.wait(1)).await;
     }
 
     /// Whether the role is a new one.
