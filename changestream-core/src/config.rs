@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use crate::layer::Policy;
+use crate::{layer::Policy, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
+    pub(crate) stream: StreamPolicy,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) checkpoint_events: u64,
     pub(crate) drain_deadline: Duration,
@@ -26,6 +27,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            stream: StreamPolicy::default(),
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_events: 1_000,
             drain_deadline: Duration::from_secs(30),

@@ -18,11 +18,12 @@ use crate::{
     engine::{Drive, Engine},
     error::{Error, Kind},
     filter::Selection,
+    gap::GapRecorder,
     handler::{BoundHandler, BoxHandler},
-    layer::{SharedLayer, SinkStack, handler_stack},
+    layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     route::Router,
     shutdown::shutdown_signal,
-    source::{Plan, Position, SourceTask, StartAt, preflight},
+    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, preflight},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -71,8 +72,8 @@ impl Parts {
         handlers.map(|handler| handler.selection.clone()).collect()
     }
 
-    /// Puts each handler into its stack, behind the router.
-    pub(crate) fn into_engine(self, default_database: &str) -> Engine {
+    /// Puts each handler into its stack, and that behind the guard, if any, and the router.
+    pub(crate) fn into_engine(self, default_database: &str, guard: Option<&ImageGuard>) -> Engine {
         let router = Router::new(&self.selections(), default_database);
         let handlers = self.handlers.into_iter().map(|handler| {
             let sinks = self.sinks.iter();
@@ -81,6 +82,7 @@ impl Parts {
                 .cloned()
                 .collect();
             let name = Arc::clone(&handler.name);
+            let needs = handler.needs;
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -89,6 +91,10 @@ impl Parts {
                 self.config.policy,
                 &self.dead_letters,
             );
+            let stack = match guard {
+                Some(guard) => guard.around(needs, stack),
+                None => stack,
+            };
             (name, stack)
         });
         Engine {
@@ -123,9 +129,16 @@ impl Runtime {
 
     async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
-        let modes = preflight(self.database.client(), database, &self.parts.handlers).await?;
+        let config = self.parts.config;
+        let abilities = preflight(
+            self.database.client(),
+            database,
+            &self.parts.handlers,
+            config.stream.missing_image,
+        )
+        .await?;
         let selections = self.parts.selections();
-        Ok(Plan::new(&selections, database, modes, self.parts.config))
+        Ok(Plan::new(&selections, database, abilities, config))
     }
 
     /// Runs until `shutdown` resolves; then stops reading, finishes what is in flight within the drain
@@ -169,6 +182,8 @@ struct Running {
     stop: watch::Sender<bool>,
     /// The tasks of the source and of the checkpointer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
+    /// Why the work cannot go on, though nothing is wrong with the tasks.
+    failure: mpsc::Receiver<Error>,
     config: Config,
 }
 
@@ -197,7 +212,18 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
+        let (failure_in, failure) = mpsc::channel(1);
+        let guard = ImageGuard {
+            modes: plan.modes(),
+            failure: failure_in,
+        };
+        let guard = (config.stream.missing_image == OnMissingImage::Fail).then_some(guard);
+        let gaps = GapRecorder {
+            store: Arc::clone(&parts.checkpoints),
+            runtime: Arc::clone(&parts.name),
+        };
+        let policy = config.stream;
+        let mut source = SourceTask::new(plan, client, position, policy, gaps, batches_in, stopped);
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -214,12 +240,13 @@ impl Running {
         tasks.spawn(source.run());
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let name = Arc::clone(&parts.name);
-        let engine = parts.into_engine(database.name());
+        let engine = parts.into_engine(database.name(), guard.as_ref());
         Ok(Self {
             drive: Drive::new(engine, marks_in, config, &name),
             batches,
             stop,
             tasks,
+            failure,
             config,
         })
     }
@@ -230,6 +257,7 @@ impl Running {
             batches,
             stop,
             mut tasks,
+            mut failure,
             config,
         } = self;
         let mut work = pin!(async {
@@ -244,6 +272,7 @@ impl Running {
         tokio::select! {
             biased;
             result = &mut work => return result,
+            Some(error) = failure.recv() => return Err(error),
             () = shutdown => {}
         }
         tracing::info!("shutting down");
@@ -251,6 +280,7 @@ impl Running {
         tokio::select! {
             biased;
             result = work => result,
+            Some(error) = failure.recv() => Err(error),
             () = sleep(config.drain_deadline) => Err(Error::new(
                 Kind::DrainDeadline,
                 format!(

@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod failpoint;
+pub(crate) mod oplog;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod writer;

@@ -7,7 +7,8 @@ use std::sync::{
 
 use async_trait::async_trait;
 use changestream::{
-    Checkpoint, CheckpointStore, DeadLetter, DeadLetterStore, MemoryDeadLetters, Saved, StoreError,
+    Checkpoint, CheckpointStore, DeadLetter, DeadLetterStore, Gap, MemoryDeadLetters, Saved,
+    StoreError,
 };
 
 /// How a store fails. Clones fail together.
@@ -71,6 +72,15 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         }
         self.faults.check()?;
         self.inner.save(runtime, checkpoint).await
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        if self.faults.loses_replies {
+            let recorded = self.inner.record_gap(gap).await;
+            return self.faults.check().and(recorded);
+        }
+        self.faults.check()?;
+        self.inner.record_gap(gap).await
     }
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, event::ResumeToken};
+use crate::{error::StoreError, event::ResumeToken, gap::Gap};
 
 /// Where a runtime of some name goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,10 @@ pub enum TokenKind {
     ResumeAfter,
     /// As `startAfter`, which may follow an `invalidate`.
     StartAfter,
+    /// As `resumeAfter`; it is the token of a split event. The server takes it only where the event would be
+    /// split as before, and its images may have expired. Else the stream goes on from the token's time, and
+    /// the event comes again.
+    SplitEvent,
 }
 
 /// What came of saving a checkpoint.
@@ -68,4 +72,12 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be saved.
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError>;
+
+    /// Writes down what is given up of the stream; done when it is durable. Writing the same gap again, by its
+    /// [`id`](Gap::id), replaces it: it then reaches further.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. It is tried again; the stream waits.
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError>;
 }

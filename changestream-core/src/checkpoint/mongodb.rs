@@ -7,18 +7,22 @@ use mongodb::{
 };
 
 use super::{Checkpoint, CheckpointStore, Saved};
-use crate::error::StoreError;
+use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
-/// concern.
+/// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
 #[derive(Clone, Debug)]
 pub struct MongoCheckpoints {
     collection: Collection<Document>,
+    gaps: Collection<Gap>,
 }
 
 impl MongoCheckpoints {
     /// The default collection's name.
     pub const COLLECTION: &str = "changestream.checkpoints";
+
+    /// The name of the collection of gaps.
+    pub const GAPS: &str = "changestream.gaps";
 
     /// In the collection [`COLLECTION`](Self::COLLECTION) of `database`.
     pub fn new(database: &Database) -> Self {
@@ -33,6 +37,7 @@ impl MongoCheckpoints {
             .write_concern(WriteConcern::majority())
             .build();
         Self {
+            gaps: database.collection_with_options(Self::GAPS, options.clone()),
             collection: database.collection_with_options(name, options),
         }
     }
@@ -71,6 +76,14 @@ impl CheckpointStore for MongoCheckpoints {
             }
         }
         Ok(Saved::Stale)
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        let replaced = self.gaps.replace_one(doc! { "_id": &gap.id }, gap);
+        replaced.upsert(true).await.map(drop).map_err(|error| {
+            let collection = self.gaps.namespace();
+            StoreError::new(format!("cannot write to `{collection}`")).caused_by(error)
+        })
     }
 }
 

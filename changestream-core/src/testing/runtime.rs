@@ -82,7 +82,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
             |server| Arc::new(server.dead_letters.clone()),
         )?;
         Ok(TestRuntime {
-            engine: parts.into_engine(DATABASE),
+            engine: parts.into_engine(DATABASE, None),
             dead_letters: server.dead_letters,
         })
     }
