@@ -262,6 +262,26 @@ async fn a_missing_image_ends_the_runtime_and_the_event_comes_again() -> TestRes
 }
 
 #[tokio::test]
+async fn a_missing_post_image_ends_the_runtime_where_post_images_are_asked_for() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    let handle = async |State(seen): State<Seen>, _: FullDocument<Document>, change: RawChange| {
+        seen.push(Event::of(&change, 1));
+        Ok::<_, HandlerError>(())
+    };
+    let spec = HandlerSpec::new("after", handle).collections(["orders"]);
+    let error = Started::new(scene.runtime(&seen).handlers([spec]))
+        .error()
+        .await;
+    assert!(error.is_missing_image(), "{}", chain(&error));
+    assert!(error.to_string().contains("post-image"), "{error}");
+    assert!(!versions(&seen).contains(&3));
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_takes_an_image_as_an_option_is_not_stopped_by_a_missing_one() -> TestResult {
     let Some(scene) = image_missing().await? else {
         return Ok(());

@@ -152,7 +152,8 @@ impl Runtime {
     ///
     /// At start-up, when no server answers, the server is unsupported, the checkpoint cannot be read, or
     /// the stream cannot be opened there. Later, when the stream fails for good, as when its history is
-    /// lost, or another runtime of the same name is found. At shutdown, when the deadline passed or a
+    /// lost, an event is too large or lacks a required image (see the builder's policies), or another runtime of the
+    /// same name is found. At shutdown, when the deadline passed or a
     /// signal aborted the drain. In no case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {

@@ -109,7 +109,7 @@ fn fatal(code: Option<i32>, error: DriverError) -> Error {
         Some(CHANGE_STREAM_HISTORY_LOST) => (
             Kind::HistoryLost,
             "the oplog no longer holds the place to go on from (ChangeStreamHistoryLost); events may have been \
-             missed. Choose `OnLostHistory::StartNow`, or delete the checkpoint, to start now; and make the oplog \
+             missed. Delete the checkpoint to start now, or choose `OnLostHistory::StartNow`; and make the oplog \
              larger",
         ),
         Some(260 | 9 | 14 | 15 | 40415 | 40647..=40649 | 50788..=50811) => (

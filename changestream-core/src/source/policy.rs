@@ -23,7 +23,8 @@ pub enum OnOversizeEvent {
     /// later, not 6.1 to 6.3); else as [`Fail`](Self::Fail), also for an event one field of which alone is too
     /// large. The default.
     ///
-    /// An event that was split comes again under another [`EventId`](crate::EventId) where it has become small
+    /// Such an event takes up to 48 MB of memory beside the batches that are held. One that its handler fails on is
+    /// dead-lettered without its documents, which no store could hold. An event that was split comes again under another [`EventId`](crate::EventId) where it has become small
     /// enough meanwhile not to be split: its images expired, or the document looked up for it shrank.
     #[default]
     Split,
@@ -31,7 +32,8 @@ pub enum OnOversizeEvent {
     /// documents: the event's header, and the names of the fields that changed. The field `omittedFields` says
     /// what is missing. The stream is not split.
     ///
-    /// Where the update description alone decides whether a handler takes a replace, the handler is taken to.
+    /// A replace whose handler names a `field` counts as one that changed it: the images that would tell are what
+    /// is left out.
     DeadLetter,
     /// The runtime ends with an error ([`Error::is_stream`](crate::Error::is_stream)); the checkpoint stays
     /// before the event.

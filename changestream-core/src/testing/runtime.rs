@@ -18,7 +18,7 @@ pub struct NoServer {
 }
 
 /// A runtime whose events come from the test: its handlers, layers and sinks are the real ones, its dead
-/// letters are in memory.
+/// letters are in memory. An event that lacks a required image is a dead letter, whatever the policy.
 #[derive(Debug)]
 pub struct TestRuntime {
     engine: Engine,
