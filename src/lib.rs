@@ -63,7 +63,7 @@
 //! | name | kind | unit | meaning |
 //! | --- | --- | --- | --- |
 //! | `changestream_events_total` | counter | events or messages | received by a handler or sink |
-//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `timeout`, `panic` |
+//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `oversize`, `timeout`, `panic` |
 //! | `changestream_retries_total` | counter | attempts | after the first |
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |

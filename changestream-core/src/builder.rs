@@ -14,7 +14,7 @@ use crate::{
     message::Message,
     runtime::{Parts, Runtime},
     sink::SinkSpec,
-    source::StartAt,
+    source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
 };
 
 /// Puts a [`Runtime`] together. Made by [`Runtime::builder`].
@@ -199,6 +199,30 @@ impl<S, D> RuntimeBuilder<S, D> {
     /// Where to start when there is no checkpoint yet; now by default.
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.start_at = start_at;
+        self
+    }
+
+    /// What to do when the oplog no longer holds the place to go on from; fail by default.
+    pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
+        self.config.stream.lost_history = policy;
+        self
+    }
+
+    /// What to do with an event of more than 16 MB; split it by default, where the server can.
+    pub fn on_oversize_event(mut self, policy: OnOversizeEvent) -> Self {
+        self.config.stream.oversize_event = policy;
+        self
+    }
+
+    /// What to do with an event that lacks an image which its handler requires; fail by default.
+    pub fn on_missing_image(mut self, policy: OnMissingImage) -> Self {
+        self.config.stream.missing_image = policy;
+        self
+    }
+
+    /// What to do when what the stream watches is dropped or renamed; restart by default.
+    pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
+        self.config.stream.invalidate = policy;
         self
     }
 

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use crate::layer::Policy;
+use crate::{layer::Policy, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
+    pub(crate) stream: StreamPolicy,
     pub(crate) concurrency: usize,
     pub(crate) in_flight_events: usize,
     pub(crate) in_flight_bytes: usize,
@@ -30,6 +31,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            stream: StreamPolicy::default(),
             concurrency: 16,
             in_flight_events: 1_024,
             in_flight_bytes: 64 << 20,

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Unreachable,
     UnsupportedServer,
     HistoryLost,
+    Invalidated,
+    MissingImage,
     Stream,
     Store,
     LeaseLost,
@@ -75,6 +77,18 @@ impl Error {
     /// The place to go on from is gone from the oplog; nothing was skipped.
     pub fn is_history_lost(&self) -> bool {
         self.kind == Kind::HistoryLost
+    }
+
+    /// What the stream watches was dropped or renamed, and
+    /// [`OnInvalidate::Stop`](crate::OnInvalidate::Stop) was chosen. Everything before is done.
+    pub fn is_invalidated(&self) -> bool {
+        self.kind == Kind::Invalidated
+    }
+
+    /// An event lacks an image that its handler requires; see [`OnMissingImage`](crate::OnMissingImage). The
+    /// event comes again at the next start.
+    pub fn is_missing_image(&self) -> bool {
+        self.kind == Kind::MissingImage
     }
 
     /// The server ended the stream for good, for another reason than lost history.

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod extract;
 mod filter;
+mod gap;
 mod handler;
 mod key;
 mod lane;
@@ -40,6 +41,7 @@ pub use event::{
 };
 pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
 pub use filter::{FieldPath, Filter, InvalidPath};
+pub use gap::{Gap, GapKind};
 pub use handler::{
     Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
     HandlerSpec,
@@ -50,4 +52,4 @@ pub use message::{IntoMessages, Message};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};
-pub use source::StartAt;
+pub use source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt};

@@ -25,13 +25,14 @@ use crate::{
     engine::{Drained, Drive, Engine, Registered},
     error::{Error, Kind, StoreError},
     filter::Selection,
+    gap::GapRecorder,
     handler::{BoundHandler, BoxHandler},
     key::KeyHasher,
-    layer::{SharedLayer, SinkStack, handler_stack},
+    layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
     route::Router,
     shutdown::shutdown_signal,
-    source::{Plan, Position, SourceTask, StartAt, preflight},
+    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, preflight},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -82,8 +83,8 @@ impl Parts {
         handlers.map(|handler| handler.selection.clone()).collect()
     }
 
-    /// Puts each handler into its stack, behind the router.
-    pub(crate) fn into_engine(self, default_database: &str) -> Engine {
+    /// Puts each handler into its stack, and that behind the guard, if any, and the router.
+    pub(crate) fn into_engine(self, default_database: &str, guard: Option<&ImageGuard>) -> Engine {
         let router = Router::new(&self.selections(), default_database);
         let handlers = self.handlers.into_iter().map(|handler| {
             let sinks = self.sinks.iter();
@@ -93,6 +94,7 @@ impl Parts {
                 .collect();
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
+            let needs = handler.needs;
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -101,6 +103,10 @@ impl Parts {
                 self.config.policy,
                 &self.dead_letters,
             );
+            let stack = match guard {
+                Some(guard) => guard.around(needs, stack),
+                None => stack,
+            };
             Registered { name, stack, key }
         });
         Engine {
@@ -135,9 +141,16 @@ impl Runtime {
 
     async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
-        let modes = preflight(self.database.client(), database, &self.parts.handlers).await?;
+        let config = self.parts.config;
+        let abilities = preflight(
+            self.database.client(),
+            database,
+            &self.parts.handlers,
+            config.stream.missing_image,
+        )
+        .await?;
         let selections = self.parts.selections();
-        Ok(Plan::new(&selections, database, modes, self.parts.config))
+        Ok(Plan::new(&selections, database, abilities, config))
     }
 
     /// Runs until `shutdown` resolves. Of several replicas, which have the same name, one is active at a time, and
@@ -156,8 +169,9 @@ impl Runtime {
     ///
     /// At start-up, when no server answers, the server is unsupported, the lease cannot be acquired, the
     /// checkpoint cannot be read, or the stream cannot be opened there. Later, when the stream fails for good,
-    /// as when its history is lost. At shutdown, when the deadline passed, a signal aborted the drain, or the
-    /// lease was lost over it. In no case is an event skipped: whatever was unfinished comes again at
+    /// as when its history is lost, an event is too large or lacks a required image (see the builder's policies).
+    /// At shutdown, when the deadline passed, a signal aborted the drain, or the lease was lost over it. In no
+    /// case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.fuse());
@@ -237,6 +251,8 @@ struct Running {
     stop: watch::Sender<bool>,
     /// The tasks of the source and of the checkpointer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
+    /// Why the work cannot go on, though nothing is wrong with the tasks.
+    failure: mpsc::Receiver<Error>,
     config: Config,
 }
 
@@ -262,7 +278,18 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
+        let (failure_in, failure) = mpsc::channel(1);
+        let guard = ImageGuard {
+            modes: plan.modes(),
+            failure: failure_in,
+        };
+        let guard = (config.stream.missing_image == OnMissingImage::Fail).then_some(guard);
+        let gaps = GapRecorder {
+            store: Arc::clone(&parts.checkpoints),
+            runtime: Arc::clone(&parts.name),
+        };
+        let policy = config.stream;
+        let mut source = SourceTask::new(plan, client, position, policy, gaps, batches_in, stopped);
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -280,12 +307,13 @@ impl Running {
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
-        let engine = parts.clone().into_engine(database.name());
+        let engine = parts.clone().into_engine(database.name(), guard.as_ref());
         Ok(Self {
             drive: Drive::new(engine, marks_in, config, &parts.name),
             batches,
             stop,
             tasks,
+            failure,
             config,
         })
     }
@@ -296,6 +324,7 @@ impl Running {
             batches,
             stop,
             mut tasks,
+            mut failure,
             config,
         } = self;
         let mut work = pin!(async {
@@ -312,6 +341,7 @@ impl Running {
         });
         tokio::select! {
             biased;
+            Some(error) = failure.recv() => return Err(error),
             () = shutdown => {}
             result = &mut work => return result,
         }
@@ -320,6 +350,7 @@ impl Running {
         tokio::select! {
             biased;
             result = work => result,
+            Some(error) = failure.recv() => Err(error),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
             () = shutdown_signal() => {

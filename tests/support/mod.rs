@@ -9,6 +9,7 @@
 pub(crate) mod child;
 pub(crate) mod failpoint;
 pub(crate) mod lease;
+pub(crate) mod oplog;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod writer;

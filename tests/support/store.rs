@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use changestream::{
-    Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterStore, Lease, LeaseStore,
+    Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterStore, Gap, Lease, LeaseStore,
     MemoryDeadLetters, Saved, StoreError,
 };
 
@@ -83,6 +83,15 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         }
         self.faults.check()?;
         self.inner.save(runtime, checkpoint).await
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        if self.faults.loses_replies {
+            let recorded = self.inner.record_gap(gap).await;
+            return self.faults.check().and(recorded);
+        }
+        self.faults.check()?;
+        self.inner.record_gap(gap).await
     }
 }
 

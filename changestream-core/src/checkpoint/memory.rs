@@ -6,15 +6,25 @@ use std::{
 use async_trait::async_trait;
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved};
-use crate::error::StoreError;
+use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryCheckpoints {
     checkpoints: Arc<Mutex<HashMap<String, Checkpoint>>>,
+    gaps: Arc<Mutex<Vec<Gap>>>,
 }
 
 impl MemoryCheckpoints {
+    /// The gaps that were written down so far, oldest first.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.lock_gaps().clone()
+    }
+
+    fn lock_gaps(&self) -> MutexGuard<'_, Vec<Gap>> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Checkpoint>> {
         self.checkpoints
             .lock()
@@ -48,5 +58,12 @@ impl CheckpointStore for MemoryCheckpoints {
         }
         checkpoints.insert(runtime.to_owned(), checkpoint.clone());
         Ok(Saved::Yes)
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        let mut gaps = self.lock_gaps();
+        gaps.retain(|written| written.id != gap.id);
+        gaps.push(gap.clone());
+        Ok(())
     }
 }

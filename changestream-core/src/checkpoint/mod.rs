@@ -21,7 +21,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, event::ResumeToken};
+use crate::{error::StoreError, event::ResumeToken, gap::Gap};
 
 /// Where a runtime of some name goes on, and who may say so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,7 +43,9 @@ impl Checkpoint {
     /// The resume token, where the position is one.
     pub fn token(&self) -> Option<&ResumeToken> {
         match self.position.as_ref()? {
-            ResumePoint::ResumeAfter(token) | ResumePoint::StartAfter(token) => Some(token),
+            ResumePoint::ResumeAfter(token)
+            | ResumePoint::StartAfter(token)
+            | ResumePoint::SplitEvent(token) => Some(token),
             ResumePoint::OperationTime(_) => None,
         }
     }
@@ -95,4 +97,12 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be saved.
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError>;
+
+    /// Writes down what is given up of the stream; done when it is durable. Writing the same gap again, by its
+    /// [`id`](Gap::id), replaces it: it then reaches further.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. It is tried again; the stream waits.
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError>;
 }

@@ -10,18 +10,22 @@ use mongodb::{
 };
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved};
-use crate::error::StoreError;
+use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
-/// concern.
+/// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
 #[derive(Clone, Debug)]
 pub struct MongoCheckpoints {
     collection: Collection<Document>,
+    gaps: Collection<Gap>,
 }
 
 impl MongoCheckpoints {
     /// The default collection's name.
     pub const COLLECTION: &str = "changestream.checkpoints";
+
+    /// The name of the collection of gaps.
+    pub const GAPS: &str = "changestream.gaps";
 
     /// In the collection [`COLLECTION`](Self::COLLECTION) of `database`.
     pub fn new(database: &Database) -> Self {
@@ -36,6 +40,7 @@ impl MongoCheckpoints {
             .write_concern(WriteConcern::majority())
             .build();
         Self {
+            gaps: database.collection_with_options(Self::GAPS, options.clone()),
             collection: database.collection_with_options(name, options),
         }
     }
@@ -99,6 +104,14 @@ impl CheckpointStore for MongoCheckpoints {
             Err(error) if is_duplicate_key(&error) => Ok(Saved::Stale),
             Err(error) => Err(self.error("save", runtime).caused_by(error)),
         }
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        let replaced = self.gaps.replace_one(doc! { "_id": &gap.id }, gap);
+        replaced.upsert(true).await.map(drop).map_err(|error| {
+            let collection = self.gaps.namespace();
+            StoreError::new(format!("cannot write to `{collection}`")).caused_by(error)
+        })
     }
 }
 

@@ -8,6 +8,10 @@ pub enum ResumePoint {
     ResumeAfter(ResumeToken),
     /// After this token, which may be of an `invalidate`, as `startAfter`.
     StartAfter(ResumeToken),
+    /// After the split event of this token, as `resumeAfter`. The server takes it only where the event would be
+    /// split as before, and its images may have expired. Else the stream goes on from the token's time, and
+    /// the event comes again.
+    SplitEvent(ResumeToken),
     /// The changes of this time and later, as `startAtOperationTime`.
     OperationTime(ClusterTime),
 }
@@ -17,6 +21,7 @@ impl ResumePoint {
         match kind {
             TokenKind::ResumeAfter => Self::ResumeAfter(token),
             TokenKind::StartAfter => Self::StartAfter(token),
+            TokenKind::SplitEvent => Self::SplitEvent(token),
         }
     }
 }
@@ -28,4 +33,6 @@ pub(crate) enum TokenKind {
     ResumeAfter,
     /// As `startAfter`, which may follow an `invalidate`.
     StartAfter,
+    /// As `resumeAfter`, where it is taken.
+    SplitEvent,
 }

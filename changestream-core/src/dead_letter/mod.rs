@@ -109,7 +109,7 @@ impl DeadLetter {
         &self.event_id
     }
 
-    /// What kind of failure it was: `failed`, `rejection`, `timeout` or `panic`.
+    /// What kind of failure it was: `failed`, `rejection`, `oversize`, `timeout` or `panic`.
     pub fn kind(&self) -> &str {
         self.kind
     }
@@ -124,7 +124,8 @@ impl DeadLetter {
         &self.error
     }
 
-    /// The event, as the server sent it.
+    /// The event, as the server sent it; without its documents where it is too large to be stored whole, and then
+    /// `omittedFields` in it says what is missing.
     pub fn change(&self) -> &RawDocument {
         &self.change
     }

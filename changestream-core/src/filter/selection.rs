@@ -6,9 +6,10 @@ use crate::{
 
 /// The runtime's own collections. A handler of a whole database does not receive their changes: each
 /// checkpoint would be an event, and each event a checkpoint.
-pub(super) fn own_collections() -> [&'static str; 3] {
+pub(super) fn own_collections() -> [&'static str; 4] {
     [
         MongoCheckpoints::COLLECTION,
+        MongoCheckpoints::GAPS,
         MongoDeadLetters::COLLECTION,
         MongoLeases::COLLECTION,
     ]

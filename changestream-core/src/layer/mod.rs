@@ -6,6 +6,7 @@
 mod catch_panic;
 mod dead_letter;
 mod deliver;
+mod image;
 mod metrics;
 mod retry;
 mod stack;
@@ -17,6 +18,7 @@ pub use retry::Backoff;
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use deliver::{Deliver, Target};
+pub(crate) use image::ImageGuard;
 pub(crate) use metrics::{Meter, Metrics};
 pub(crate) use retry::RetryPolicy;
 pub(crate) use stack::{HandlerStack, Policy, SinkStack, handler_stack, sink_stack};

@@ -9,7 +9,9 @@ use mongodb::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{DocumentModes, Position, Scope};
+use super::{
+    DocumentModes, OnOversizeEvent, Position, Scope, oversize::header_stages, preflight::Abilities,
+};
 use crate::{
     config::Config,
     filter::{Selection, merged},
@@ -32,14 +34,18 @@ impl Plan {
     pub(crate) fn new(
         selections: &[Selection],
         default_database: &str,
-        modes: DocumentModes,
+        abilities: Abilities,
         config: Config,
     ) -> Self {
         let scope = Scope::covering(selections, default_database);
+        let mut stages = merged(selections, &scope);
+        if abilities.splits_events && config.stream.oversize_event == OnOversizeEvent::Split {
+            stages.push(doc! { "$changeStreamSplitLargeEvent": {} });
+        }
         Self {
-            stages: merged(selections, &scope),
+            stages,
             scope,
-            modes,
+            modes: abilities.modes,
             batch_size: config.batch_size,
             reply_timeout: config.reply_timeout,
         }
@@ -51,6 +57,31 @@ impl Plan {
             batch_size: 0,
             ..self.clone()
         }
+    }
+
+    /// The documents that the cursor asks for.
+    pub(crate) fn modes(&self) -> DocumentModes {
+        self.modes
+    }
+
+    /// The most events in one reply.
+    pub(super) fn batch_size(&self) -> u32 {
+        self.batch_size
+    }
+
+    /// The same stream, one event in each reply.
+    pub(super) fn singly(&self) -> Self {
+        Self {
+            batch_size: 1,
+            ..self.clone()
+        }
+    }
+
+    /// The same stream, one event in each reply, without its documents.
+    pub(super) fn headers(&self) -> Self {
+        let mut plan = self.singly();
+        plan.stages.extend(header_stages());
+        plan
     }
 
     /// How long a reply may be overdue before its connection counts as dead. It doubles with each failure

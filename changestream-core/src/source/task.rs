@@ -6,9 +6,14 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Batch, Plan, Position, cursor::Cursor, fault::Fault};
+use super::{
+    Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, StreamPolicy,
+    cursor::Cursor, fault::Fault, oversize::Reading,
+};
 use crate::{
     error::{Error, Kind},
+    event::Operation,
+    gap::{GapKind, GapRecorder},
     layer::Backoff,
     shutdown::stopped,
 };
@@ -26,9 +31,12 @@ pub(crate) struct SourceTask {
     plan: Plan,
     client: Client,
     position: Position,
+    policy: StreamPolicy,
+    gaps: GapRecorder,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
     state: State,
+    reading: Reading,
 }
 
 enum State {
@@ -43,6 +51,8 @@ impl SourceTask {
         plan: Plan,
         client: Client,
         position: Position,
+        policy: StreamPolicy,
+        gaps: GapRecorder,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
     ) -> Self {
@@ -50,9 +60,12 @@ impl SourceTask {
             plan,
             client,
             position,
+            policy,
+            gaps,
             batches,
             stop,
             state: State::Closed { failures: 0 },
+            reading: Reading::default(),
         }
     }
 
@@ -60,19 +73,15 @@ impl SourceTask {
     /// it starts: "now" becomes a token, from which a restart can go on.
     pub(crate) async fn open(&mut self) -> Result<Position, Error> {
         let mut failures = 0;
-        loop {
-            match self.try_open(failures).await {
-                Ok(()) => break,
-                Err(Fault::Fatal(error)) => return Err(error),
-                Err(Fault::Resumable(error) | Fault::Transient(error)) => {
-                    failures += 1;
-                    if failures == OPENING_ATTEMPTS {
-                        let message = "the change stream cannot be opened";
-                        return Err(Error::new(Kind::Unreachable, message).caused_by(error));
-                    }
-                    back_off(failures, &error).await;
-                }
+        while let Err(fault) = self.try_open(failures).await {
+            if let (Fault::Resumable(error) | Fault::Transient(error), true) =
+                (&fault, failures + 1 == OPENING_ATTEMPTS)
+            {
+                let message = "the change stream cannot be opened";
+                return Err(Error::new(Kind::Unreachable, message).caused_by(error.clone()));
             }
+            self.fail(fault, failures).await?;
+            failures += 1;
         }
         Ok(self.position.clone())
     }
@@ -81,11 +90,13 @@ impl SourceTask {
         if let Position::Now = self.position {
             self.position = Cursor::now(&self.plan, &self.client).await?;
         }
-        let cursor = Cursor::open(&self.plan, &self.client, &self.position, failures).await?;
-        self.state = State::Open {
-            cursor,
-            failures: 0,
+        let plan = match self.reading {
+            Reading::InBatches => &self.plan,
+            Reading::Singly { .. } => &self.plan.singly(),
+            Reading::Header => &self.plan.headers(),
         };
+        let cursor = Cursor::open(plan, &self.client, &self.position, failures).await?;
+        self.state = State::Open { cursor, failures };
         Ok(())
     }
 
@@ -101,10 +112,19 @@ impl SourceTask {
             };
             let Ok(room) = room else { return Ok(()) };
             // A cursor dropped here is not missed: nobody reads on.
-            tokio::select! {
+            let batch = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ok(()),
-                batch = self.next() => room.send(batch?),
+                batch = self.next() => batch?,
+            };
+            let ends = self.policy.invalidate == OnInvalidate::Stop && invalidates(&batch);
+            room.send(batch);
+            if ends {
+                return Err(Error::new(
+                    Kind::Invalidated,
+                    "what the stream watches was dropped or renamed; everything before is done. Start again to go \
+                     on with what has taken the name, or choose `OnInvalidate::Restart`",
+                ));
             }
         }
     }
@@ -115,22 +135,23 @@ impl SourceTask {
             match &mut self.state {
                 State::Closed { failures } => {
                     let failures = *failures;
-                    let opening = Cursor::open(&self.plan, &self.client, &self.position, failures);
-                    match opening.await {
-                        Ok(cursor) => self.state = State::Open { cursor, failures },
-                        Err(fault) => self.fail(fault, failures).await?,
+                    if let Err(fault) = self.try_open(failures).await {
+                        self.fail(fault, failures).await?;
                     }
                 }
                 State::Open { cursor, failures } => match cursor.next().await {
                     Ok(Some(batch)) => {
-                        if cursor.has_got_more() || !batch.events.is_empty() {
+                        let got_more = cursor.has_got_more();
+                        if got_more || !batch.events.is_empty() {
                             *failures = 0;
                         }
+                        self.read(&batch, got_more);
+                        // Without either, it was the middle of a split event.
                         if let Some(end) = batch.end() {
                             let (token, kind) = end.token();
                             self.position = Position::Token(token, kind);
+                            return Ok(batch);
                         }
-                        return Ok(batch);
                     }
                     Ok(None) => {
                         let failures = *failures + 1;
@@ -146,16 +167,75 @@ impl SourceTask {
         }
     }
 
-    async fn fail(&mut self, fault: Fault, failures: u32) -> Result<(), Error> {
-        let error = match fault {
-            Fault::Fatal(error) => return Err(error),
-            Fault::Resumable(error) | Fault::Transient(error) => error,
+    /// Goes back to batches when the event that was too large is passed, or is no longer found.
+    fn read(&mut self, batch: &Batch, got_more: bool) {
+        let events = u32::try_from(batch.events.len()).unwrap_or(u32::MAX);
+        let is_past = match &mut self.reading {
+            Reading::InBatches => false,
+            Reading::Singly { left } => {
+                *left = left.saturating_sub(events);
+                *left == 0 || (got_more && events == 0)
+            }
+            Reading::Header => events > 0,
         };
+        if is_past {
+            self.reading = Reading::InBatches;
+            self.state = State::Closed { failures: 0 };
+        }
+    }
+
+    /// Does about `fault` what its kind and the policies say.
+    async fn fail(&mut self, fault: Fault, failures: u32) -> Result<(), Error> {
         let failures = failures + 1;
         self.state = State::Closed { failures };
-        back_off(failures, &error).await;
+        match fault {
+            Fault::Resumable(error) | Fault::Transient(error) => back_off(failures, &error).await,
+            Fault::HistoryLost(_) if self.policy.lost_history == OnLostHistory::StartNow => {
+                match self.start_now().await {
+                    Ok(()) => sleep(BACKOFF.wait(failures)).await,
+                    Err(Fault::Resumable(error) | Fault::Transient(error)) => {
+                        back_off(failures, &error).await;
+                    }
+                    Err(fault) => return Err(fault.into_error()),
+                }
+            }
+            Fault::Oversize(error) if self.policy.oversize_event == OnOversizeEvent::DeadLetter => {
+                self.reading = match self.reading {
+                    Reading::InBatches => Reading::Singly {
+                        left: self.plan.batch_size(),
+                    },
+                    Reading::Singly { .. } => Reading::Header,
+                    Reading::Header => return Err(Fault::Oversize(error).into_error()),
+                };
+            }
+            Fault::CannotResume(error) => match self.position.before_split_event() {
+                Some(position) => {
+                    tracing::warn!(
+                        "the server would not split the last event as before; going on from its time, so that \
+                         events of that time come again"
+                    );
+                    self.position = position;
+                }
+                None => return Err(Fault::CannotResume(error).into_error()),
+            },
+            fault => return Err(fault.into_error()),
+        }
         Ok(())
     }
+
+    /// Gives up what lies between the position and now, once that is written down.
+    async fn start_now(&mut self) -> Result<(), Fault> {
+        let now = Cursor::now(&self.plan, &self.client).await?;
+        let gap = self.gaps.record(GapKind::LostHistory, &self.position, &now);
+        gap.await;
+        self.position = now;
+        Ok(())
+    }
+}
+
+fn invalidates(batch: &Batch) -> bool {
+    let mut events = batch.events.iter();
+    events.any(|event| *event.operation() == Operation::Invalidate)
 }
 
 async fn back_off(failures: u32, error: &mongodb::error::Error) {

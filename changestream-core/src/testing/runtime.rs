@@ -23,7 +23,7 @@ pub struct NoServer {
 }
 
 /// A runtime whose events come from the test: its handlers, layers and sinks are the real ones, its dead
-/// letters are in memory.
+/// letters are in memory. An event that lacks a required image is a dead letter, whatever the policy.
 #[derive(Debug)]
 pub struct TestRuntime {
     engine: Engine,
@@ -96,7 +96,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
             |_| Arc::new(MemoryLeases::default()),
         )?;
         Ok(TestRuntime {
-            engine: parts.into_engine(DATABASE),
+            engine: parts.into_engine(DATABASE, None),
             dead_letters: server.dead_letters,
         })
     }
