@@ -15,6 +15,7 @@ mod filter;
 mod handler;
 mod layer;
 mod message;
+mod replay;
 mod route;
 mod runtime;
 mod shutdown;
@@ -26,9 +27,13 @@ mod tracker;
 
 pub use builder::RuntimeBuilder;
 pub use checkpoint::{
-    Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, Saved, TokenKind,
+    Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, Saved, StoredCheckpoint,
+    TokenKind,
 };
-pub use dead_letter::{DeadLetter, DeadLetterStore, MemoryDeadLetters, MongoDeadLetters};
+pub use dead_letter::{
+    DeadLetter, DeadLetterFilter, DeadLetterStore, DeadLetterSummary, MemoryDeadLetters,
+    MongoDeadLetters, ReplayMark, ReplayRequest,
+};
 pub use decode::DecodeError;
 pub use error::{BoxError, Error, StoreError};
 pub use event::{
@@ -42,7 +47,8 @@ pub use handler::{
     HandlerSpec,
 };
 pub use layer::Backoff;
-pub use message::{IntoMessages, Message};
+pub use message::{IntoMessages, Message, RelaxedJson};
+pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};

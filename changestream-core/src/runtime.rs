@@ -14,12 +14,13 @@ use crate::{
     builder::RuntimeBuilder,
     checkpoint::{CheckpointStore, Checkpointer},
     config::Config,
-    dead_letter::DeadLetterStore,
+    dead_letter::{DeadLetterFilter, DeadLetterStore},
     engine::{Drive, Engine},
-    error::{Error, Kind},
+    error::{Error, Kind, StoreError},
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
     layer::{SharedLayer, SinkStack, handler_stack},
+    replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
     source::{Plan, Position, SourceTask, StartAt, preflight},
@@ -54,6 +55,7 @@ pub struct Runtime {
 }
 
 /// What a runtime is made of, but for where its events come from.
+#[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) name: Arc<str>,
     pub(crate) handlers: Vec<BoundHandler>,
@@ -128,6 +130,27 @@ impl Runtime {
         Ok(Plan::new(&selections, database, modes, self.parts.config))
     }
 
+    /// Replays dead letters of this runtime, those that `filter` lets through, oldest first: into the handler
+    /// that failed, or, where a sink failed, the stored message to that sink alone. Gives the outcome of
+    /// each, by the letter's id.
+    ///
+    /// A letter is removed after its replay succeeded; one that fails again is kept with the new error, under
+    /// the same id. This is for a runtime that does not run; of one that does, ask with
+    /// [`Replay::request`](crate::Replay::request).
+    ///
+    /// # Errors
+    ///
+    /// When the dead letters cannot be read or marked. What had begun by then is done again by the next
+    /// runtime of this name.
+    pub async fn replay(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<(String, ReplayOutcome)>, StoreError> {
+        let parts = self.parts.clone();
+        let (_, replayer) = parts.into_engine_and_replayer(self.database.name());
+        replayer.replay_all(filter).await
+    }
+
     /// Runs until `shutdown` resolves; then stops reading, finishes what is in flight within the drain
     /// deadline, saves the last checkpoint and returns. A signal (Ctrl-C, SIGTERM) during the drain
     /// aborts it.
@@ -167,7 +190,7 @@ struct Running {
     drive: Drive,
     batches: mpsc::Receiver<crate::source::Batch>,
     stop: watch::Sender<bool>,
-    /// The tasks of the source and of the checkpointer; aborted when dropped.
+    /// The tasks of the source, of the checkpointer and of the replayer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
     config: Config,
 }
@@ -214,7 +237,8 @@ impl Running {
         tasks.spawn(source.run());
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let name = Arc::clone(&parts.name);
-        let engine = parts.into_engine(database.name());
+        let (engine, replayer) = parts.into_engine_and_replayer(database.name());
+        tasks.spawn(replayer.run(stop.subscribe()));
         Ok(Self {
             drive: Drive::new(engine, marks_in, config, &name),
             batches,

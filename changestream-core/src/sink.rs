@@ -73,6 +73,19 @@ impl Delivery {
         }
     }
 
+    /// The delivery of a dead letter, once more.
+    pub(crate) fn again(letter: &DeadLetter, change: RawChange) -> Option<Self> {
+        Some(Self {
+            message: letter.message()?.clone(),
+            change,
+            runtime: letter.runtime().into(),
+            handler: letter.handler().into(),
+            sink: letter.sink()?.into(),
+            index: letter.index()?,
+            attempt: Attempt::FIRST,
+        })
+    }
+
     /// What is sent.
     pub fn message(&self) -> &Message {
         &self.message

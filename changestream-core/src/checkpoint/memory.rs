@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Checkpoint, CheckpointStore, Saved};
+use super::{Checkpoint, CheckpointStore, Saved, StoredCheckpoint};
 use crate::error::StoreError;
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
@@ -36,5 +36,23 @@ impl CheckpointStore for MemoryCheckpoints {
         }
         checkpoints.insert(runtime.to_owned(), checkpoint.clone());
         Ok(Saved::Yes)
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let checkpoints = self.lock();
+        let stored = checkpoints
+            .iter()
+            .map(|(runtime, checkpoint)| StoredCheckpoint {
+                runtime: runtime.clone(),
+                checkpoint: Ok(checkpoint.clone()),
+                saved_at: None,
+            });
+        let mut stored: Vec<_> = stored.collect();
+        stored.sort_by(|a, b| a.runtime.cmp(&b.runtime));
+        Ok(stored)
+    }
+
+    async fn remove(&self, runtime: &str) -> Result<bool, StoreError> {
+        Ok(self.lock().remove(runtime).is_some())
     }
 }

@@ -68,4 +68,32 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be saved.
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError>;
+
+    /// The checkpoints of all runtimes, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError>;
+
+    /// Removes the checkpoint of the runtime named `runtime` durably; `false` where there is none. Its next
+    /// start is as its first: at its [`StartAt`](crate::StartAt), and the events before that are not
+    /// handled. A runtime that runs saves it again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    async fn remove(&self, runtime: &str) -> Result<bool, StoreError>;
+}
+
+/// A checkpoint as its store lists it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StoredCheckpoint {
+    /// The name of the runtime.
+    pub runtime: String,
+    /// What is stored; an error where that is no checkpoint.
+    pub checkpoint: Result<Checkpoint, StoreError>,
+    /// When it was saved, by the store's clock, where the store notes that.
+    pub saved_at: Option<bson::DateTime>,
 }

@@ -1,12 +1,13 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
+use futures::TryStreamExt;
 use mongodb::{
     Collection, Database,
     error::{ErrorKind, WriteFailure},
     options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
 };
 
-use super::{Checkpoint, CheckpointStore, Saved};
+use super::{Checkpoint, CheckpointStore, Saved, StoredCheckpoint};
 use crate::error::StoreError;
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
@@ -37,6 +38,11 @@ impl MongoCheckpoints {
         }
     }
 
+    fn decode(&self, runtime: &str, stored: Document) -> Result<Checkpoint, StoreError> {
+        let decoded = bson::deserialize_from_document(stored);
+        decoded.map_err(|error| self.error("decode", runtime).caused_by(error))
+    }
+
     fn error(&self, what: &str, runtime: &str) -> StoreError {
         let collection = self.collection.namespace();
         StoreError::new(format!(
@@ -50,10 +56,7 @@ impl CheckpointStore for MongoCheckpoints {
     async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError> {
         let found = self.collection.find_one(doc! { "_id": runtime }).await;
         let found = found.map_err(|error| self.error("read", runtime).caused_by(error))?;
-        found
-            .map(bson::deserialize_from_document)
-            .transpose()
-            .map_err(|error| self.error("decode", runtime).caused_by(error))
+        found.map(|found| self.decode(runtime, found)).transpose()
     }
 
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
@@ -71,6 +74,35 @@ impl CheckpointStore for MongoCheckpoints {
             }
         }
         Ok(Saved::Stale)
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let failed = |error: mongodb::error::Error| {
+            let collection = self.collection.namespace();
+            StoreError::new(format!("cannot list the checkpoints in `{collection}`"))
+                .caused_by(error)
+        };
+        let found = self.collection.find(doc! {}).sort(doc! { "_id": 1 }).await;
+        let found: Vec<_> = found.map_err(failed)?.try_collect().await.map_err(failed)?;
+        let stored = found.into_iter().map(|stored| {
+            let runtime = stored.get("_id").map(|id| match id.as_str() {
+                Some(name) => name.to_owned(),
+                None => id.to_string(),
+            });
+            let runtime = runtime.unwrap_or_default();
+            StoredCheckpoint {
+                saved_at: stored.get_datetime("savedAt").ok().copied(),
+                checkpoint: self.decode(&runtime, stored),
+                runtime,
+            }
+        });
+        Ok(stored.collect())
+    }
+
+    async fn remove(&self, runtime: &str) -> Result<bool, StoreError> {
+        let removed = self.collection.delete_one(doc! { "_id": runtime }).await;
+        let removed = removed.map_err(|error| self.error("remove", runtime).caused_by(error))?;
+        Ok(removed.deleted_count > 0)
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct PolicyOverrides {
 }
 
 /// A handler bound to its state: what the runtime is built of.
+#[derive(Clone)]
 pub(crate) struct BoundHandler {
     pub(crate) name: Arc<str>,
     pub(crate) selection: Selection,
