@@ -1,7 +1,7 @@
 //! Replays: a dead letter goes once more into the handler, or to the sink, that failed.
 //!
 //! A replay is a mark on its letter, made by whoever asks ([`Replay`]) and carried out by the runtime, where
-//! the handlers live ([`Replayer`]). The mark goes with the letter when the replay succeeds, and is
+//! the handlers live (`Replayer`). The mark goes with the letter when the replay succeeds, and is
 //! overwritten with the letter when it fails again; while it is there, the replay is unfinished, whatever
 //! happened to the runtime meanwhile.
 
@@ -10,6 +10,7 @@ mod request;
 
 pub use request::{Replay, ReplayError};
 
+#[cfg(feature = "testing")]
 pub(crate) use replayer::Replayer;
 
 use crate::dead_letter::DeadLetterSummary;

@@ -76,17 +76,22 @@ pub enum ReplayError {
 }
 
 impl Replay {
-    /// Asks for the replay of these letters, which are to come oldest first. The name of who asks is kept
-    /// with the request.
+    /// Sorts letters as they are replayed: oldest change first.
+    pub fn sort(letters: &mut [DeadLetterSummary]) {
+        letters.sort_by(|a, b| a.place().cmp(&b.place()));
+    }
+
+    /// Asks for the replay of these letters. The name of who asks is kept with the request.
     ///
     /// # Errors
     ///
     /// When a request cannot be written; those already written stand.
     pub async fn request(
         store: Arc<dyn DeadLetterStore>,
-        letters: Vec<DeadLetterSummary>,
+        mut letters: Vec<DeadLetterSummary>,
         by: Option<&str>,
     ) -> Result<Self, StoreError> {
+        Self::sort(&mut letters);
         let request = ReplayMark::Requested {
             by: by.map(str::to_owned),
         };
