@@ -10,6 +10,7 @@ const SERVER_SELECTION: Duration = Duration::from_secs(10);
 
 /// Where the dead letters and checkpoints are.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The connection string; better in the environment, where other users do not see its password
     #[arg(long, global = true, env = "MONGODB_URI", hide_env_values = true)]

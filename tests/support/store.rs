@@ -34,6 +34,10 @@ impl Faults {
         }
     }
 
+    pub(crate) fn fail(&self) {
+        self.is_down.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn heal(&self) {
         self.is_down.store(false, Ordering::SeqCst);
     }
