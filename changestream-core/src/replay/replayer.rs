@@ -57,7 +57,12 @@ impl Replayer {
     ///
     /// One that was begun before a crash is still marked, and so is done again.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
-        if let Err(error) = self.store.prepare().await {
+        let prepared = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return Ok(()),
+            prepared = self.store.prepare() => prepared,
+        };
+        if let Err(error) = prepared {
             tracing::warn!(
                 error = error.brief(),
                 "requests for replays are found slowly"
@@ -74,7 +79,7 @@ impl Replayer {
                 () = stopped(&mut stop) => return Ok(()),
                 () = sleep(wait) => {}
             }
-            match self.answer_all(&stop).await {
+            match self.answer_all(&mut stop).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
@@ -87,16 +92,32 @@ impl Replayer {
         }
     }
 
-    async fn answer_all(&self, stop: &watch::Receiver<bool>) -> Result<(), StoreError> {
+    async fn answer_all(&self, stop: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
+        loop {
+            // A server that is silent must not hold up a shutdown: nothing has begun yet.
+            let next = tokio::select! {
+                biased;
+                () = stopped(stop) => return Ok(()),
+                next = self.next() => next?,
+            };
+            match next {
+                Some((id, Some(letter))) => drop(self.replay(&id, letter).await?),
+                Some((_, None)) => {}
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the oldest letter that is asked for; no letter when it is gone by then.
+    async fn next(&self) -> Result<Option<(String, Option<DeadLetter>)>, StoreError> {
         let requested = DeadLetterFilter::default()
             .runtime(&*self.runtime)
             .awaits_replay();
-        while !*stop.borrow() {
-            let oldest = self.store.list(&requested, None, 1).await?;
-            let Some(letter) = oldest.first() else { break };
-            self.replay(&letter.id).await?;
-        }
-        Ok(())
+        let Some(oldest) = self.store.list(&requested, None, 1).await?.pop() else {
+            return Ok(None);
+        };
+        let letter = self.take(&oldest.id).await?;
+        Ok(Some((oldest.id, letter)))
     }
 
     /// Replays the letters of this runtime that `filter` lets through, oldest first.
@@ -112,7 +133,11 @@ impl Replayer {
             for letter in &page {
                 let request = ReplayMark::Requested { by: None };
                 self.store.mark(&letter.id, &request).await?;
-                outcomes.push((letter.id.clone(), self.replay(&letter.id).await?));
+                let outcome = match self.take(&letter.id).await? {
+                    Some(taken) => self.replay(&letter.id, taken).await?,
+                    None => ReplayOutcome::Gone,
+                };
+                outcomes.push((letter.id.clone(), outcome));
             }
             last = page.into_iter().last();
             if last.is_none() {
@@ -121,16 +146,16 @@ impl Replayer {
         }
     }
 
-    /// Does what is requested of one letter.
-    async fn replay(&self, id: &str) -> Result<ReplayOutcome, StoreError> {
-        let taken = self.store.mark(id, &ReplayMark::Taken).await?;
-        let letter = match taken {
-            true => self.store.get(id).await?,
-            false => None,
-        };
-        let Some(letter) = letter else {
-            return Ok(ReplayOutcome::Gone);
-        };
+    /// Marks a requested letter as begun with.
+    async fn take(&self, id: &str) -> Result<Option<DeadLetter>, StoreError> {
+        match self.store.mark(id, &ReplayMark::Taken).await? {
+            true => self.store.get(id).await,
+            false => Ok(None),
+        }
+    }
+
+    /// Does what is requested of a letter that was taken.
+    async fn replay(&self, id: &str, letter: DeadLetter) -> Result<ReplayOutcome, StoreError> {
         let outcome = match self.call(&letter).await {
             Ok(outcome) => outcome,
             Err(reason) => {
