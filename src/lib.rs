@@ -50,6 +50,11 @@
 //! [`HandlerError`] says what happens next. An event that fails for good becomes a [`DeadLetter`], durable
 //! before the stream moves past it; a [`Rejection`] of an extractor goes there at once.
 //!
+//! A [`DeadLetterStore`] lists, shows and removes letters. A [`Replay`] asks the running runtime to put them
+//! once more, oldest first, into the handler or sink that failed; a letter is removed after that succeeded,
+//! and otherwise kept with the new error. [`Runtime::replay`] does it without running. The command
+//! `changestream dead-letters` (crate `changestream-cli`) does all of this from outside.
+//!
 //! # Layers
 //!
 //! From the outside in, an event passes tracing, metrics, delivery, dead letters, retry, timeout and

@@ -15,9 +15,10 @@ use tokio::{
 use crate::{
     config::Config,
     event::RawChange,
+    extract::Needs,
     key::KeyHasher,
     lane::Lanes,
-    layer::HandlerStack,
+    layer::{HandlerStack, ImageGuard},
     route::Router,
     shutdown::stopped,
     source::{Batch, Mark},
@@ -37,6 +38,16 @@ pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
     pub(crate) stack: HandlerStack,
     pub(crate) key: KeyHasher,
+    pub(crate) needs: Needs,
+}
+
+impl Engine {
+    /// Puts `guard` around the handlers that require images.
+    pub(crate) fn guard_images(&mut self, guard: &ImageGuard) {
+        for handler in &mut self.handlers {
+            handler.stack = guard.around(handler.needs, handler.stack.clone());
+        }
+    }
 }
 
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.

@@ -19,6 +19,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod replay;
 mod route;
 mod runtime;
 mod shutdown;
@@ -31,8 +32,12 @@ mod tracker;
 pub use builder::RuntimeBuilder;
 pub use checkpoint::{
     Checkpoint, CheckpointStore, Claimed, MemoryCheckpoints, MongoCheckpoints, ResumePoint, Saved,
+    StoredCheckpoint,
 };
-pub use dead_letter::{DeadLetter, DeadLetterStore, MemoryDeadLetters, MongoDeadLetters};
+pub use dead_letter::{
+    DeadLetter, DeadLetterFilter, DeadLetterStore, DeadLetterSummary, MemoryDeadLetters,
+    MongoDeadLetters, ReplayMark, ReplayRequest,
+};
 pub use decode::DecodeError;
 pub use error::{BoxError, Error, StoreError};
 pub use event::{
@@ -48,7 +53,8 @@ pub use handler::{
 };
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
-pub use message::{IntoMessages, Message};
+pub use message::{IntoMessages, Message, RelaxedJson};
+pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};

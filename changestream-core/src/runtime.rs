@@ -21,7 +21,7 @@ use crate::{
     builder::RuntimeBuilder,
     checkpoint::{CheckpointStore, Checkpointer, Claimed},
     config::Config,
-    dead_letter::DeadLetterStore,
+    dead_letter::{DeadLetterFilter, DeadLetterStore},
     engine::{Drained, Drive, Engine, Registered},
     error::{Error, Kind, StoreError},
     filter::Selection,
@@ -30,6 +30,7 @@ use crate::{
     key::KeyHasher,
     layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
+    replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
     source::{OnMissingImage, Plan, Position, SourceTask, StartAt, preflight},
@@ -83,8 +84,8 @@ impl Parts {
         handlers.map(|handler| handler.selection.clone()).collect()
     }
 
-    /// Puts each handler into its stack, and that behind the guard, if any, and the router.
-    pub(crate) fn into_engine(self, default_database: &str, guard: Option<&ImageGuard>) -> Engine {
+    /// Puts each handler into its stack, behind the router.
+    pub(crate) fn into_engine(self, default_database: &str) -> Engine {
         let router = Router::new(&self.selections(), default_database);
         let handlers = self.handlers.into_iter().map(|handler| {
             let sinks = self.sinks.iter();
@@ -103,11 +104,12 @@ impl Parts {
                 self.config.policy,
                 &self.dead_letters,
             );
-            let stack = match guard {
-                Some(guard) => guard.around(needs, stack),
-                None => stack,
-            };
-            Registered { name, stack, key }
+            Registered {
+                name,
+                stack,
+                key,
+                needs,
+            }
         });
         Engine {
             router,
@@ -151,6 +153,27 @@ impl Runtime {
         .await?;
         let selections = self.parts.selections();
         Ok(Plan::new(&selections, database, abilities, config))
+    }
+
+    /// Replays dead letters of this runtime, those that `filter` lets through, oldest first: into the handler
+    /// that failed, or, where a sink failed, the stored message to that sink alone. Gives the outcome of
+    /// each, by the letter's id.
+    ///
+    /// A letter is removed after its replay succeeded; one that fails again is kept with the new error, under
+    /// the same id. This is for a runtime that does not run; of one that does, ask with
+    /// [`Replay::request`](crate::Replay::request).
+    ///
+    /// # Errors
+    ///
+    /// When the dead letters cannot be read or marked. What had begun by then is done again by the next
+    /// runtime of this name.
+    pub async fn replay(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<(String, ReplayOutcome)>, StoreError> {
+        let parts = self.parts.clone();
+        let (_, replayer) = parts.into_engine_and_replayer(self.database.name());
+        replayer.replay_all(filter).await
     }
 
     /// Runs until `shutdown` resolves. Of several replicas, which have the same name, one is active at a time, and
@@ -249,7 +272,7 @@ struct Running {
     drive: Drive,
     batches: mpsc::Receiver<crate::source::Batch>,
     stop: watch::Sender<bool>,
-    /// The tasks of the source and of the checkpointer; aborted when dropped.
+    /// The tasks of the source, of the checkpointer and of the replayer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
     /// Why the work cannot go on, though nothing is wrong with the tasks.
     failure: mpsc::Receiver<Error>,
@@ -283,7 +306,6 @@ impl Running {
             modes: plan.modes(),
             failure: failure_in,
         };
-        let guard = (config.stream.missing_image == OnMissingImage::Fail).then_some(guard);
         let gaps = GapRecorder {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&parts.name),
@@ -307,7 +329,11 @@ impl Running {
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
-        let engine = parts.clone().into_engine(database.name(), guard.as_ref());
+        let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
+        tasks.spawn(replayer.run(stop.subscribe()));
+        if config.stream.missing_image == OnMissingImage::Fail {
+            engine.guard_images(&guard);
+        }
         Ok(Self {
             drive: Drive::new(engine, marks_in, config, &parts.name),
             batches,

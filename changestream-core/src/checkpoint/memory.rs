@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Checkpoint, CheckpointStore, Claimed, Saved};
+use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
 use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
@@ -65,5 +65,35 @@ impl CheckpointStore for MemoryCheckpoints {
         gaps.retain(|written| written.id != gap.id);
         gaps.push(gap.clone());
         Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let checkpoints = self.lock();
+        let stored = checkpoints
+            .iter()
+            .map(|(runtime, checkpoint)| StoredCheckpoint {
+                runtime: runtime.clone(),
+                checkpoint: Ok(checkpoint.clone()),
+                saved_at: None,
+            });
+        let mut stored: Vec<_> = stored.collect();
+        stored.sort_by(|a, b| a.runtime.cmp(&b.runtime));
+        Ok(stored)
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        let mut checkpoints = self.lock();
+        let stored = checkpoints.get_mut(runtime);
+        Ok(stored.is_some_and(|stored| {
+            let epoch = stored.epoch;
+            let reset = std::mem::replace(
+                stored,
+                Checkpoint {
+                    epoch,
+                    ..Checkpoint::default()
+                },
+            );
+            reset.position.is_some()
+        }))
     }
 }

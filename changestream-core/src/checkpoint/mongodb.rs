@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
+use futures::TryStreamExt;
 use mongodb::{
     Collection, Database,
     error::{ErrorKind, WriteFailure},
@@ -9,7 +10,7 @@ use mongodb::{
     },
 };
 
-use super::{Checkpoint, CheckpointStore, Claimed, Saved};
+use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
 use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
@@ -112,6 +113,41 @@ impl CheckpointStore for MongoCheckpoints {
             let collection = self.gaps.namespace();
             StoreError::new(format!("cannot write to `{collection}`")).caused_by(error)
         })
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let failed = |error: mongodb::error::Error| {
+            let collection = self.collection.namespace();
+            StoreError::new(format!("cannot list the checkpoints in `{collection}`"))
+                .caused_by(error)
+        };
+        let found = self.collection.find(doc! {}).sort(doc! { "_id": 1 }).await;
+        let found: Vec<_> = found.map_err(failed)?.try_collect().await.map_err(failed)?;
+        let stored = found.into_iter().map(|stored| {
+            let runtime = stored.get("_id").map(|id| match id.as_str() {
+                Some(name) => name.to_owned(),
+                None => id.to_string(),
+            });
+            let runtime = runtime.unwrap_or_default();
+            StoredCheckpoint {
+                saved_at: stored.get_datetime("savedAt").ok().copied(),
+                checkpoint: self.decode(stored, &runtime),
+                runtime,
+            }
+        });
+        Ok(stored.collect())
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        // Rubbish goes too.
+        let parts = ["kind", "token", "time", "fingerprint", "sequence"];
+        let parts = parts.map(|part| doc! { part: { "$exists": true } });
+        let placed = doc! { "_id": runtime, "$or": parts.to_vec() };
+        let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
+        let kept = vec![doc! { "$project": { "epoch": epoch } }];
+        let reset = self.collection.update_one(placed, kept).await;
+        let reset = reset.map_err(|error| self.error("reset", runtime).caused_by(error))?;
+        Ok(reset.matched_count > 0)
     }
 }
 

@@ -17,6 +17,16 @@ pub enum ResumePoint {
 }
 
 impl ResumePoint {
+    /// What the point is called where it is stored: `resumeAfter`, `startAfter`, `splitEvent` or `operationTime`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ResumeAfter(_) => "resumeAfter",
+            Self::StartAfter(_) => "startAfter",
+            Self::SplitEvent(_) => "splitEvent",
+            Self::OperationTime(_) => "operationTime",
+        }
+    }
+
     pub(crate) fn of_token(token: ResumeToken, kind: TokenKind) -> Self {
         match kind {
             TokenKind::ResumeAfter => Self::ResumeAfter(token),

@@ -6,14 +6,15 @@ use super::change::DATABASE;
 use crate::{
     builder::RuntimeBuilder,
     checkpoint::MemoryCheckpoints,
-    dead_letter::{DeadLetter, MemoryDeadLetters},
+    dead_letter::{DeadLetter, DeadLetterFilter, MemoryDeadLetters},
     engine::{Engine, Registered},
-    error::Error,
+    error::{Error, StoreError},
     event::RawChange,
     handler::ChangeRequest,
     lane::Turn,
     layer::Outcome,
     lease::MemoryLeases,
+    replay::{ReplayOutcome, Replayer},
 };
 
 /// Stands for the server where there is none.
@@ -27,6 +28,7 @@ pub struct NoServer {
 #[derive(Debug)]
 pub struct TestRuntime {
     engine: Engine,
+    replayer: Replayer,
     dead_letters: MemoryDeadLetters,
 }
 
@@ -57,7 +59,20 @@ impl TestRuntime {
         Report { outcomes }
     }
 
-    /// The dead letters so far, oldest first, unless the builder was given another store for them.
+    /// Replays the dead letters that `filter` lets through, as
+    /// [`Runtime::replay`](crate::Runtime::replay) does.
+    ///
+    /// # Errors
+    ///
+    /// When a store that the builder was given fails.
+    pub async fn replay(
+        &mut self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<(String, ReplayOutcome)>, StoreError> {
+        self.replayer.replay_all(filter).await
+    }
+
+    /// The dead letters so far, as they were written, unless the builder was given another store for them.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.dead_letters.letters()
     }
@@ -95,8 +110,10 @@ impl<S> RuntimeBuilder<S, NoServer> {
             |server| Arc::new(server.dead_letters.clone()),
             |_| Arc::new(MemoryLeases::default()),
         )?;
+        let (engine, replayer) = parts.into_engine_and_replayer(DATABASE);
         Ok(TestRuntime {
-            engine: parts.into_engine(DATABASE, None),
+            engine,
+            replayer,
             dead_letters: server.dead_letters,
         })
     }
