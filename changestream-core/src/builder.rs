@@ -9,6 +9,7 @@ use crate::{
     dead_letter::{DeadLetterStore, MongoDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
+    health::HealthReporter,
     layer::{SharedLayer, sink_stack},
     message::Message,
     runtime::{Parts, Runtime},
@@ -155,8 +156,8 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream may be overdue before its connection counts as dead, and the stream
-    /// goes on over another one; 30 s by default.
+    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
         self
@@ -239,7 +240,12 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
         )?;
-        Ok(Runtime { database, parts })
+        let health = HealthReporter::new(&parts.name);
+        Ok(Runtime {
+            database,
+            parts,
+            health,
+        })
     }
 }
 

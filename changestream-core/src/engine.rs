@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     event::RawChange,
     handler::ChangeRequest,
+    health::HealthReporter,
     layer::{HandlerStack, Outcome},
     route::Router,
     shutdown::stopped,
@@ -48,6 +49,7 @@ pub(crate) struct Drive {
     tracker: Tracker,
     marks: mpsc::Sender<Mark>,
     config: Config,
+    health: HealthReporter,
     lag: Gauge,
     last_checkpoint: Instant,
     /// Events done since the last checkpoint.
@@ -60,12 +62,14 @@ impl Drive {
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &str,
+        health: HealthReporter,
     ) -> Self {
         Self {
             engine,
             tracker: Tracker::default(),
             marks,
             config,
+            health,
             lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
             last_checkpoint: Instant::now(),
             done: 0,
@@ -119,7 +123,10 @@ impl Drive {
                 return Ok(());
             }
             let sequence = self.tracker.begin(Mark::Event(change.clone()));
+            self.health.in_flight(1);
+            self.health.handled_up_to(change.wall_time());
             self.engine.handle(&change).await;
+            self.health.in_flight(0);
             self.tracker.done(sequence);
             self.done += 1;
             self.measure_lag(&change);
@@ -131,6 +138,7 @@ impl Drive {
         }
         if caught_up {
             self.lag.set(0.0);
+            self.health.caught_up();
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod event;
 mod extract;
 mod filter;
 mod handler;
+mod health;
 mod layer;
 mod message;
 mod route;
@@ -41,6 +42,7 @@ pub use handler::{
     Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
     HandlerSpec,
 };
+pub use health::{Health, RuntimeState};
 pub use layer::Backoff;
 pub use message::{IntoMessages, Message};
 pub use runtime::Runtime;

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Kind},
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
+    health::{Health, HealthReporter, RuntimeState},
     layer::{SharedLayer, SinkStack, handler_stack},
     route::Router,
     shutdown::shutdown_signal,
@@ -51,6 +52,7 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) health: HealthReporter,
 }
 
 /// What a runtime is made of, but for where its events come from.
@@ -121,6 +123,12 @@ impl Runtime {
         Ok(plan.pipeline(&Position::Now))
     }
 
+    /// Tells how the runtime fares, also while [`run_until`](Self::run_until) has it: for the probes of an
+    /// orchestrator, and to wait until it watches.
+    pub fn health(&self) -> Health {
+        self.health.health()
+    }
+
     async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
         let modes = preflight(self.database.client(), database, &self.parts.handlers).await?;
@@ -143,6 +151,13 @@ impl Runtime {
     /// signal aborted the drain. In no case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let health = self.health.clone();
+        let ended = self.start_and_run(shutdown).await;
+        health.stopped(ended.as_ref().err());
+        ended
+    }
+
+    async fn start_and_run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown);
         let started = tokio::select! {
             biased;
@@ -170,12 +185,17 @@ struct Running {
     /// The tasks of the source and of the checkpointer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
     config: Config,
+    health: HealthReporter,
 }
 
 impl Running {
     async fn start(runtime: Runtime) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
-        let Runtime { database, parts } = runtime;
+        let Runtime {
+            database,
+            parts,
+            health,
+        } = runtime;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
@@ -197,7 +217,8 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
+        let mut source =
+            SourceTask::new(plan, client, position, batches_in, stopped, health.clone());
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -205,6 +226,8 @@ impl Running {
             runtime: Arc::clone(&parts.name),
             fingerprint,
             sequence,
+            patience: config.reply_timeout,
+            health: health.clone(),
         };
         if let Some(start) = start.filter(|_| is_first_start) {
             checkpointer.save_first(&start).await?;
@@ -212,15 +235,17 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
+        health.state(RuntimeState::Running);
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let name = Arc::clone(&parts.name);
         let engine = parts.into_engine(database.name());
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &name),
+            drive: Drive::new(engine, marks_in, config, &name, health.clone()),
             batches,
             stop,
             tasks,
             config,
+            health,
         })
     }
 
@@ -231,6 +256,7 @@ impl Running {
             stop,
             mut tasks,
             config,
+            health,
         } = self;
         let mut work = pin!(async {
             drive.run(batches, stop.subscribe()).await;
@@ -247,6 +273,7 @@ impl Running {
             () = shutdown => {}
         }
         tracing::info!("shutting down");
+        health.state(RuntimeState::Stopping);
         stop.send_replace(true);
         tokio::select! {
             biased;

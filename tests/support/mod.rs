@@ -20,8 +20,8 @@ use std::{
 };
 
 use changestream::{
-    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, MongoCheckpoints, Operation,
-    RuntimeBuilder, StartAt, prelude::*,
+    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, Health, MongoCheckpoints, Operation,
+    RuntimeBuilder, RuntimeState, StartAt, prelude::*,
 };
 use changestream_testkit::{MongoServer, TestServer};
 use mongodb::{
@@ -294,6 +294,7 @@ pub(crate) fn recorder(collections: &[&str]) -> HandlerSpec<Seen> {
 
 /// A runtime that runs beside the test.
 pub(crate) struct Started {
+    pub(crate) health: Health,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -306,6 +307,7 @@ impl Started {
             asked.await.ok();
         };
         Self {
+            health: runtime.health(),
             shutdown,
             task: tokio::spawn(runtime.run_until(shut_down)),
         }
@@ -334,6 +336,25 @@ impl Started {
         let ended = within("the runtime ends", self.task).await;
         ended.expect("no panic").expect_err("an error")
     }
+}
+
+/// Waits until the runtime is interrupted; why.
+pub(crate) async fn interrupted(health: &Health) -> String {
+    let mut health = health.clone();
+    let reason = async {
+        loop {
+            if let RuntimeState::Interrupted { reason, .. } = health.state() {
+                return reason;
+            }
+            health.changed().await.expect("it runs on");
+        }
+    };
+    within("the runtime is interrupted", reason).await
+}
+
+/// Waits until the runtime is ready.
+pub(crate) async fn ready(health: &Health) {
+    assert!(within("the runtime is ready", health.ready()).await);
 }
 
 /// The messages of an error and of all that caused it.

@@ -1,10 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{Checkpoint, CheckpointStore, Saved};
 use crate::{
     error::{Error, Kind, StoreError},
+    health::{HealthReporter, Part},
     layer::Backoff,
     source::Mark,
 };
@@ -20,6 +24,9 @@ pub(crate) struct Checkpointer {
     pub(crate) fingerprint: String,
     /// That of the last checkpoint that was tried.
     pub(crate) sequence: i64,
+    /// How long a save may take before it counts as failed.
+    pub(crate) patience: Duration,
+    pub(crate) health: HealthReporter,
 }
 
 impl Checkpointer {
@@ -36,6 +43,7 @@ impl Checkpointer {
             while let Err(error) = self.save(&mark).await? {
                 failures += 1;
                 let wait = BACKOFF.wait(failures);
+                self.health.interrupted(Part::Checkpoints, error.brief());
                 tracing::error!(
                     error = error.brief(),
                     ?wait,
@@ -66,8 +74,19 @@ impl Checkpointer {
             fingerprint: self.fingerprint.clone(),
             sequence: self.sequence,
         };
-        match self.store.save(&self.runtime, &checkpoint).await {
-            Ok(Saved::Yes) => Ok(Ok(())),
+        let saving = timeout(self.patience, self.store.save(&self.runtime, &checkpoint));
+        let saved = saving.await.unwrap_or_else(|_elapsed| {
+            let message = format!(
+                "the checkpoint store did not answer for {:?}",
+                self.patience
+            );
+            Err(StoreError::new(message))
+        });
+        match saved {
+            Ok(Saved::Yes) => {
+                self.health.checkpointed();
+                Ok(Ok(()))
+            }
             Ok(Saved::Stale) => Err(Error::new(
                 Kind::Store,
                 format!(

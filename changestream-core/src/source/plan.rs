@@ -54,10 +54,11 @@ impl Plan {
     }
 
     /// How long a reply may be overdue before its connection counts as dead. It doubles with each failure
-    /// in a row: a server with a long way to read through the oplog is slow, not dead.
+    /// in a row, up to 32 times as long: a server with a long way to read through the oplog is slow, not
+    /// dead.
     pub(super) fn patience(&self, failures: u32) -> Duration {
         self.reply_timeout
-            .saturating_mul(2_u32.saturating_pow(failures))
+            .saturating_mul(2_u32.pow(failures.min(5)))
     }
 
     /// Changes when the pipeline or its options do.

@@ -3,18 +3,22 @@ use std::time::Duration;
 use mongodb::Client;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{Batch, Mark, Plan, Position, cursor::Cursor, fault::Fault};
 use crate::{
     error::{Error, Kind},
+    health::{HealthReporter, Part},
     layer::Backoff,
     shutdown::stopped,
 };
 
 /// Between attempts to resume or reopen: the first waits at most 100 ms, later ones up to 10 s.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+
+/// A stream that stays open this long is out of trouble; a failure before that is one more of the same storm.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// How often opening is tried at start-up before it counts as failed.
 const OPENING_ATTEMPTS: u32 = 5;
@@ -28,14 +32,29 @@ pub(crate) struct SourceTask {
     position: Position,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
+    health: HealthReporter,
     state: State,
 }
 
 enum State {
     /// There is no cursor; after so many failures in a row, one is to be opened.
     Closed { failures: u32 },
-    /// The cursor is open. The failures before it count until it has brought something.
-    Open { cursor: Cursor, failures: u32 },
+    /// The cursor is open. The failures before it count until it has been for a while.
+    Open {
+        cursor: Cursor,
+        failures: u32,
+        since: Instant,
+    },
+}
+
+impl State {
+    /// The failures in a row, with the one that was just met.
+    fn failures(&self) -> u32 {
+        match self {
+            Self::Open { since, .. } if since.elapsed() >= STEADY => 1,
+            Self::Open { failures, .. } | Self::Closed { failures } => failures + 1,
+        }
+    }
 }
 
 impl SourceTask {
@@ -45,6 +64,7 @@ impl SourceTask {
         position: Position,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
+        health: HealthReporter,
     ) -> Self {
         Self {
             plan,
@@ -52,6 +72,7 @@ impl SourceTask {
             position,
             batches,
             stop,
+            health,
             state: State::Closed { failures: 0 },
         }
     }
@@ -70,10 +91,11 @@ impl SourceTask {
                         let message = "the change stream cannot be opened";
                         return Err(Error::new(Kind::Unreachable, message).caused_by(error));
                     }
-                    back_off(failures, &error).await;
+                    back_off(failures, &error, &self.health).await;
                 }
             }
         }
+        self.health.resumed(Part::Stream);
         Ok(match &self.position {
             Position::Token(token, kind) => Some(Mark::Token(token.clone(), *kind)),
             Position::Now | Position::OperationTime(_) => None,
@@ -88,6 +110,7 @@ impl SourceTask {
         self.state = State::Open {
             cursor,
             failures: 0,
+            since: Instant::now(),
         };
         Ok(())
     }
@@ -120,14 +143,21 @@ impl SourceTask {
                     let failures = *failures;
                     let opening = Cursor::open(&self.plan, &self.client, &self.position, failures);
                     match opening.await {
-                        Ok(cursor) => self.state = State::Open { cursor, failures },
-                        Err(fault) => self.fail(fault, failures).await?,
+                        Ok(cursor) => {
+                            let since = Instant::now();
+                            self.state = State::Open {
+                                cursor,
+                                failures,
+                                since,
+                            };
+                        }
+                        Err(fault) => self.fail(fault).await?,
                     }
                 }
-                State::Open { cursor, failures } => match cursor.next().await {
+                State::Open { cursor, .. } => match cursor.next().await {
                     Ok(Some(batch)) => {
-                        if cursor.has_got_more() || !batch.events.is_empty() {
-                            *failures = 0;
+                        if cursor.has_got_more() {
+                            self.health.resumed(Part::Stream);
                         }
                         if let Some(end) = batch.end() {
                             let (token, kind) = end.token();
@@ -136,32 +166,30 @@ impl SourceTask {
                         return Ok(batch);
                     }
                     Ok(None) => {
-                        let failures = *failures + 1;
+                        let failures = self.state.failures();
                         self.state = State::Closed { failures };
                         sleep(BACKOFF.wait(failures)).await;
                     }
-                    Err(fault) => {
-                        let failures = *failures;
-                        self.fail(fault, failures).await?;
-                    }
+                    Err(fault) => self.fail(fault).await?,
                 },
             }
         }
     }
 
-    async fn fail(&mut self, fault: Fault, failures: u32) -> Result<(), Error> {
+    async fn fail(&mut self, fault: Fault) -> Result<(), Error> {
         let error = match fault {
             Fault::Fatal(error) => return Err(error),
             Fault::Resumable(error) | Fault::Transient(error) => error,
         };
-        let failures = failures + 1;
+        let failures = self.state.failures();
         self.state = State::Closed { failures };
-        back_off(failures, &error).await;
+        back_off(failures, &error, &self.health).await;
         Ok(())
     }
 }
 
-async fn back_off(failures: u32, error: &mongodb::error::Error) {
+async fn back_off(failures: u32, error: &mongodb::error::Error, health: &HealthReporter) {
+    health.interrupted(Part::Stream, error.kind.to_string());
     let wait = BACKOFF.wait(failures);
     tracing::warn!(
         failures,
