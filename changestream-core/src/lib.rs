@@ -5,6 +5,7 @@ mod bson_path;
 mod builder;
 mod checkpoint;
 mod config;
+mod connection;
 mod dead_letter;
 mod decode;
 mod engine;

@@ -128,7 +128,12 @@ impl Node {
 
     /// Starts the process again so that only users may do anything, of whom there is an administrator.
     pub(crate) async fn authorize(&mut self) -> Result<()> {
-        let user = doc! { "createUser": ADMIN, "pwd": ADMIN, "roles": ["root"] };
+        let user = doc! {
+            "createUser": ADMIN,
+            "pwd": ADMIN,
+            "roles": ["root"],
+            "writeConcern": { "w": "majority", "j": true },
+        };
         self.command(user).await?;
         let key_file = self.dir.path().join("key");
         write_private(&key_file, "changestream").map_err(Error::io("write a key file"))?;

@@ -153,6 +153,7 @@ impl MongoServerBuilder {
         if self.authorized {
             server.node.authorize().await?;
             server.wait_until_writable().await?;
+            server.node.make_durable().await?;
         }
         Ok(server)
     }

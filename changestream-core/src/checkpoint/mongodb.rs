@@ -7,7 +7,7 @@ use mongodb::{
 };
 
 use super::{Checkpoint, CheckpointStore, Saved};
-use crate::error::StoreError;
+use crate::{connection::close_if_unauthorized, error::StoreError};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
 /// concern.
@@ -67,7 +67,10 @@ impl CheckpointStore for MongoCheckpoints {
             match saving.upsert(true).await {
                 Ok(_) => return Ok(Saved::Yes),
                 Err(error) if is_duplicate_key(&error) => {}
-                Err(error) => return Err(self.error("save", runtime).caused_by(error)),
+                Err(error) => {
+                    close_if_unauthorized(self.collection.client(), &error).await;
+                    return Err(self.error("save", runtime).caused_by(error));
+                }
             }
         }
         Ok(Saved::Stale)

@@ -8,7 +8,8 @@ use tokio::{
 
 use super::{Batch, Mark, Plan, Position, cursor::Cursor, fault::Fault};
 use crate::{
-    error::{Error, Kind},
+    connection::close_if_unauthorized,
+    error::{Error, Kind, brief},
     health::{HealthReporter, Part},
     layer::Backoff,
     shutdown::stopped,
@@ -183,18 +184,20 @@ impl SourceTask {
         };
         let failures = self.state.failures();
         self.state = State::Closed { failures };
+        close_if_unauthorized(&self.client, &error).await;
         back_off(failures, &error, &self.health).await;
         Ok(())
     }
 }
 
 async fn back_off(failures: u32, error: &mongodb::error::Error, health: &HealthReporter) {
-    health.interrupted(Part::Stream, error.kind.to_string());
+    let error = brief(error);
+    health.interrupted(Part::Stream, error.clone());
     let wait = BACKOFF.wait(failures);
     tracing::warn!(
         failures,
         ?wait,
-        error = %error.kind,
+        error,
         "the change stream was interrupted; it goes on where it was"
     );
     sleep(wait).await;
