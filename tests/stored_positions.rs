@@ -36,7 +36,6 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
         doc! { "$set": { "fingerprint": "rubbish", "token": { "_data": "82rubbish" } } },
         doc! { "$set": { "fingerprint": "rubbish", "token": { "_data": "" } } },
         doc! { "$set": { "fingerprint": "rubbish", "token": { "_data": "8263" } } },
-        doc! { "$set": { "fingerprint": "rubbish", "token": { "_data": text(1) } } },
     ];
     let scene = Scene::new().await;
     let seen = Seen::default();
@@ -55,8 +54,8 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
             .update_one(of_runtime.clone(), update.clone())
             .await?;
         let damaged = checkpoints.find_one(of_runtime.clone()).await?;
-        let runtime = start(&scene, &seen);
-        let error = runtime.error().await;
+        eprintln!("with {update}");
+        let error = start(&scene, &seen).error().await;
         assert!(
             error.is_store() || error.is_stream() || error.is_history_lost(),
             "{update}: {}",

@@ -23,7 +23,7 @@ use crate::{
     layer::{SharedLayer, SinkStack, handler_stack},
     route::Router,
     shutdown::shutdown_signal,
-    source::{Plan, Position, SourceTask, StartAt, preflight},
+    source::{Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -204,6 +204,9 @@ impl Running {
             let message = "the checkpoint cannot be read; nothing was skipped. Mend it, or delete it to start anew";
             Error::new(Kind::Store, message).caused_by(error)
         })?;
+        if let Some(checkpoint) = &checkpoint {
+            check_reached(&client, &checkpoint.token).await?;
+        }
         let is_first_start = checkpoint.is_none();
         let stored = checkpoint
             .as_ref()

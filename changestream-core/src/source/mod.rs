@@ -1,5 +1,6 @@
 //! The source: one change stream, read in raw batches, resumed and reopened as long as it can be.
 
+mod ahead;
 mod batch;
 mod cursor;
 mod fault;
@@ -12,6 +13,7 @@ mod task;
 
 pub use position::StartAt;
 
+pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
 pub(crate) use modes::DocumentModes;
 pub(crate) use plan::Plan;
