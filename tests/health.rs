@@ -6,6 +6,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use changestream::{MemoryCheckpoints, MongoCheckpoints, RuntimeState, prelude::*};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{
     RUNTIME, Scene, Seen, Started, TestResult, eventually,
     failpoint::{Failure, fail, heal},
@@ -181,6 +182,40 @@ async fn work_that_stands_still_shows_as_lag_and_in_flight() -> TestResult {
     gate.add_permits(1);
     let idle = async || (health.in_flight() == 0 && health.lag().is_zero()).then_some(());
     eventually("it has caught up", idle).await;
+    runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn interruptions_are_counted_and_readiness_is_a_gauge() -> TestResult {
+    let metrics = DebuggingRecorder::new();
+    let snapshotter = metrics.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&metrics);
+    let scene = Scene::own().await;
+    let runtime = start(&scene, &Seen::default());
+    ready(&runtime.health).await;
+    // A snapshot counts from the one before.
+    let readiness_and_interruptions = || {
+        let (mut ready, mut interruptions) = (None, 0);
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            match (key.key().name(), value) {
+                ("changestream_ready", DebugValue::Gauge(value)) => ready = Some(value.0),
+                ("changestream_interruptions_total", DebugValue::Counter(count)) => {
+                    interruptions += count;
+                }
+                _ => {}
+            }
+        }
+        (ready, interruptions)
+    };
+    assert_eq!(readiness_and_interruptions(), (Some(1.0), 0));
+    fail(&scene.client, &["getMore"], "alwaysOn", Failure::code(43)).await?;
+    interrupted(&runtime.health).await;
+    assert_eq!(readiness_and_interruptions(), (Some(0.0), 1));
+    scene.insert(0..3).await?;
+    heal(&scene.client).await?;
+    ready(&runtime.health).await;
+    assert_eq!(readiness_and_interruptions(), (Some(1.0), 0));
     runtime.stop().await?;
     Ok(())
 }

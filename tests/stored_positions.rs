@@ -54,7 +54,6 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
             .update_one(of_runtime.clone(), update.clone())
             .await?;
         let damaged = checkpoints.find_one(of_runtime.clone()).await?;
-        eprintln!("with {update}");
         let error = start(&scene, &seen).error().await;
         assert!(
             error.is_store() || error.is_stream() || error.is_history_lost(),

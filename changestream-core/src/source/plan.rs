@@ -120,3 +120,16 @@ impl Plan {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_failures_and_stays_bounded() {
+        let plan = Plan::new(&[], "shop", DocumentModes::default(), Config::default());
+        let patience = |failures| plan.patience(failures).as_secs();
+        assert_eq!([0, 1, 5].map(patience), [30, 60, 960]);
+        assert_eq!([6, 31, 32, u32::MAX].map(patience), [960; 4]);
+    }
+}
