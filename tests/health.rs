@@ -3,9 +3,19 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use changestream::{MemoryCheckpoints, MongoCheckpoints, RuntimeState, prelude::*};
+use async_trait::async_trait;
+use changestream::{
+    Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, RuntimeState, Saved,
+    StoreError, prelude::*,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{
     RUNTIME, Scene, Seen, Started, TestResult, eventually,
@@ -153,6 +163,50 @@ async fn checkpoints_that_cannot_be_saved_interrupt_a_runtime() -> TestResult {
     faults.heal();
     ready(&health).await;
     assert!(health.last_checkpoint().is_some());
+    runtime.stop().await?;
+    Ok(())
+}
+
+/// A store that never answers its second write.
+#[derive(Debug, Default)]
+struct HangsOnce {
+    inner: MemoryCheckpoints,
+    saves: AtomicU32,
+}
+
+#[async_trait]
+impl CheckpointStore for HangsOnce {
+    async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.inner.load(runtime).await
+    }
+
+    async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
+        if self.saves.fetch_add(1, Ordering::SeqCst) == 1 {
+            std::future::pending().await
+        }
+        self.inner.save(runtime, checkpoint).await
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_store_that_never_answers_is_asked_again() -> TestResult {
+    let scene = Scene::new().await;
+    let builder = scene.runtime(&Seen::default());
+    let builder = builder.checkpoint_store(HangsOnce::default());
+    let builder = builder.reply_timeout(Duration::from_secs(1));
+    let runtime = Started::new(builder.handlers([recorder(&["orders"])]));
+    let health = runtime.health.clone();
+    let busy = async {
+        for id in 0.. {
+            scene.insert([id]).await.expect("written");
+        }
+    };
+    let reason = tokio::select! {
+        reason = interrupted(&health) => reason,
+        () = busy => unreachable!("it writes on and on"),
+    };
+    assert!(reason.contains("did not answer for 1s"), "{reason}");
+    ready(&health).await;
     runtime.stop().await?;
     Ok(())
 }
