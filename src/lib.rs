@@ -61,6 +61,12 @@
 //! catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
 //! tower layers, then the handler.
 //!
+//! # Health
+//!
+//! [`Runtime::health`] gives a handle for the probes of an orchestrator: [`Health::is_ready`], [`Health::is_live`], and
+//! [`Health::ready`] to wait for. A lost server, network, majority or right interrupts a runtime, which goes on by
+//! itself when it is back.
+//!
 //! # Metrics
 //!
 //! Through the `metrics` facade, labelled `runtime` and `handler` or `sink`:
@@ -74,6 +80,8 @@
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the newest handled event, 0 once caught up (label `runtime` only) |
+//! | `changestream_ready` | gauge | 0 or 1 | the stream is open and checkpoints are saved (label `runtime` only) |
+//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `checkpoints` |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
 //! (`sink`, `index`, `attempt`).

@@ -9,6 +9,7 @@ use crate::{
     dead_letter::{DeadLetterStore, MongoDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
+    health::HealthReporter,
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
@@ -181,8 +182,8 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream may be overdue before its connection counts as dead, and the stream
-    /// goes on over another one; 30 s by default.
+    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
         self
@@ -316,7 +317,12 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
         )?;
-        Ok(Runtime { database, parts })
+        let health = HealthReporter::new(&parts.name);
+        Ok(Runtime {
+            database,
+            parts,
+            health,
+        })
     }
 }
 

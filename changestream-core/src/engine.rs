@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     event::RawChange,
     extract::Needs,
+    health::HealthReporter,
     key::KeyHasher,
     lane::Lanes,
     layer::{HandlerStack, ImageGuard},
@@ -55,6 +56,7 @@ pub(crate) struct Drive {
     lanes: Lanes,
     marks: mpsc::Sender<Mark>,
     config: Config,
+    health: HealthReporter,
     lag: Gauge,
 }
 
@@ -82,11 +84,13 @@ impl Drive {
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &str,
+        health: HealthReporter,
     ) -> Self {
         Self {
             lanes: Lanes::new(engine, config),
             marks,
             config,
+            health,
             lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
         }
     }
@@ -180,9 +184,12 @@ impl Drive {
         let (events, newest) = self
             .lanes
             .tracker(|tracker| (tracker.events(), tracker.newest()));
+        self.health.in_flight(events);
         if is_idle && events == 0 {
             self.lag.set(0.0);
+            self.health.caught_up();
         } else if let Some(written) = newest {
+            self.health.handled_up_to(written);
             let lag = SystemTime::now().duration_since(written);
             self.lag.set(lag.unwrap_or_default().as_secs_f64());
         }

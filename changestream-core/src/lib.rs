@@ -5,6 +5,7 @@ mod bson_path;
 mod builder;
 mod checkpoint;
 mod config;
+mod connection;
 mod dead_letter;
 mod decode;
 mod engine;
@@ -14,6 +15,7 @@ mod extract;
 mod filter;
 mod gap;
 mod handler;
+mod health;
 mod key;
 mod lane;
 mod layer;
@@ -51,6 +53,7 @@ pub use handler::{
     Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
     HandlerSpec,
 };
+pub use health::{Health, RuntimeState};
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message, RelaxedJson};

@@ -27,13 +27,14 @@ use crate::{
     filter::Selection,
     gap::GapRecorder,
     handler::{BoundHandler, BoxHandler},
+    health::{Health, HealthReporter, RuntimeState},
     key::KeyHasher,
     layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
-    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, preflight},
+    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -62,6 +63,7 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) health: HealthReporter,
 }
 
 /// What a runtime is made of, but for where its events come from.
@@ -141,6 +143,12 @@ impl Runtime {
         Ok(plan.pipeline(&Position::Now))
     }
 
+    /// Tells how the runtime fares, also while [`run_until`](Self::run_until) has it: for the probes of an
+    /// orchestrator, and to wait until it watches.
+    pub fn health(&self) -> Health {
+        self.health.health()
+    }
+
     async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
         let config = self.parts.config;
@@ -197,10 +205,18 @@ impl Runtime {
     /// case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let ended = self.take_turns(shutdown).await;
+        self.health.stopped(ended.as_ref().err());
+        ended
+    }
+
+    /// Stands by and runs in turn.
+    async fn take_turns(&self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.fuse());
         let parts = &self.parts;
         let leases = Arc::clone(&parts.leases);
-        let mut replica = Replica::new(leases, Arc::clone(&parts.name), parts.config.lease);
+        let (name, health) = (Arc::clone(&parts.name), self.health.clone());
+        let mut replica = Replica::new(leases, name, parts.config.lease, health);
         loop {
             match self.serve(&mut replica, shutdown.as_mut()).await {
                 Err(error) if !shutdown.is_terminated() && replica.outlives(&error) => {}
@@ -277,12 +293,17 @@ struct Running {
     /// Why the work cannot go on, though nothing is wrong with the tasks.
     failure: mpsc::Receiver<Error>,
     config: Config,
+    health: HealthReporter,
 }
 
 impl Running {
     async fn start(runtime: &Runtime, epoch: i64) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
-        let Runtime { database, parts } = runtime;
+        let Runtime {
+            database,
+            parts,
+            health,
+        } = runtime;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
@@ -292,6 +313,9 @@ impl Running {
             let message = "the checkpoint was claimed by another replica";
             return Err(Error::new(Kind::LeaseLost, message));
         };
+        if let Some(time) = checkpoint.cluster_time() {
+            check_reached(&client, time).await?;
+        }
         let is_first_start = checkpoint.position.is_none();
         let position = match checkpoint.position {
             Some(point) => Position::of_checkpoint(point, &checkpoint.fingerprint, &fingerprint),
@@ -310,8 +334,15 @@ impl Running {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&parts.name),
         };
-        let policy = config.stream;
-        let mut source = SourceTask::new(plan, client, position, policy, gaps, batches_in, stopped);
+        let mut source = SourceTask::new(
+            plan,
+            client,
+            position,
+            gaps,
+            batches_in,
+            stopped,
+            health.clone(),
+        );
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -320,6 +351,8 @@ impl Running {
             fingerprint,
             epoch,
             sequence: checkpoint.sequence,
+            patience: config.reply_timeout,
+            health: health.clone(),
         };
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
         if let Some(start) = start.resume_point().filter(|_| is_first_start) {
@@ -328,6 +361,7 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
+        health.state(RuntimeState::Running);
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
         tasks.spawn(replayer.run(stop.subscribe()));
@@ -335,12 +369,13 @@ impl Running {
             engine.guard_images(&guard);
         }
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &parts.name),
+            drive: Drive::new(engine, marks_in, config, &parts.name, health.clone()),
             batches,
             stop,
             tasks,
             failure,
             config,
+            health: health.clone(),
         })
     }
 
@@ -352,6 +387,7 @@ impl Running {
             mut tasks,
             mut failure,
             config,
+            health,
         } = self;
         let mut work = pin!(async {
             let drained = drive.run(batches, stop.subscribe()).await;
@@ -372,6 +408,7 @@ impl Running {
             result = &mut work => return result,
         }
         tracing::info!("shutting down");
+        health.state(RuntimeState::Stopping);
         stop.send_replace(true);
         tokio::select! {
             biased;

@@ -11,7 +11,7 @@ use mongodb::{
 };
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
-use crate::{error::StoreError, gap::Gap};
+use crate::{connection::close_if_unauthorized, error::StoreError, gap::Gap};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
 /// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
@@ -103,7 +103,10 @@ impl CheckpointStore for MongoCheckpoints {
         match self.collection.update_one(own, update).upsert(true).await {
             Ok(_) => Ok(Saved::Yes),
             Err(error) if is_duplicate_key(&error) => Ok(Saved::Stale),
-            Err(error) => Err(self.error("save", runtime).caused_by(error)),
+            Err(error) => {
+                close_if_unauthorized(self.collection.client(), &error).await;
+                Err(self.error("save", runtime).caused_by(error))
+            }
         }
     }
 

@@ -115,6 +115,16 @@ fn describe() {
         Unit::Seconds,
         "From the newest handled event's wall time to now"
     );
+    describe_gauge!(
+        "changestream_ready",
+        Unit::Count,
+        "1 while the stream is open and checkpoints are saved"
+    );
+    describe_counter!(
+        "changestream_interruptions_total",
+        Unit::Count,
+        "Interruptions, each of one error or many, by part"
+    );
 }
 
 /// Counts calls, their duration, and those in flight.

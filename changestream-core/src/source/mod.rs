@@ -1,5 +1,6 @@
 //! The source: one change stream, read in raw batches, resumed and reopened as long as it can be.
 
+mod ahead;
 mod batch;
 mod cursor;
 mod fault;
@@ -16,6 +17,7 @@ mod task;
 pub use policy::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent};
 pub use position::StartAt;
 
+pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
 pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;

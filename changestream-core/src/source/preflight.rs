@@ -19,7 +19,7 @@ const WIRE_VERSION_4_4: i32 = 9;
 const WIRE_VERSION_6_0: i32 = 17;
 
 /// What the deployment can do for the handlers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Abilities {
     pub(crate) modes: DocumentModes,
     /// Whether it knows `$changeStreamSplitLargeEvent`.

@@ -3,23 +3,28 @@ use std::time::Duration;
 use mongodb::Client;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
-    Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, StreamPolicy,
-    cursor::Cursor, fault::Fault, oversize::Reading,
+    Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
+    fault::Fault, oversize::Reading,
 };
 use crate::{
-    error::{Error, Kind},
+    connection::close_if_unauthorized,
+    error::{Error, Kind, brief},
     event::Operation,
     gap::{GapKind, GapRecorder},
+    health::{HealthReporter, Part},
     layer::Backoff,
     shutdown::stopped,
 };
 
 /// Between attempts to resume or reopen: the first waits at most 100 ms, later ones up to 10 s.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+
+/// A stream that stays open this long is out of trouble; a failure before that is one more of the same storm.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// How often opening is tried at start-up before it counts as failed.
 const OPENING_ATTEMPTS: u32 = 5;
@@ -31,10 +36,10 @@ pub(crate) struct SourceTask {
     plan: Plan,
     client: Client,
     position: Position,
-    policy: StreamPolicy,
     gaps: GapRecorder,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
+    health: HealthReporter,
     state: State,
     reading: Reading,
 }
@@ -42,8 +47,22 @@ pub(crate) struct SourceTask {
 enum State {
     /// There is no cursor; after so many failures in a row, one is to be opened.
     Closed { failures: u32 },
-    /// The cursor is open. The failures before it count until it has brought something.
-    Open { cursor: Cursor, failures: u32 },
+    /// The cursor is open. The failures before it count until it has been for a while.
+    Open {
+        cursor: Cursor,
+        failures: u32,
+        since: Instant,
+    },
+}
+
+impl State {
+    /// The failures in a row, with the one that was just met.
+    fn failures(&self) -> u32 {
+        match self {
+            Self::Open { since, .. } if since.elapsed() >= STEADY => 1,
+            Self::Open { failures, .. } | Self::Closed { failures } => failures + 1,
+        }
+    }
 }
 
 impl SourceTask {
@@ -51,19 +70,19 @@ impl SourceTask {
         plan: Plan,
         client: Client,
         position: Position,
-        policy: StreamPolicy,
         gaps: GapRecorder,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
+        health: HealthReporter,
     ) -> Self {
         Self {
             plan,
             client,
             position,
-            policy,
             gaps,
             batches,
             stop,
+            health,
             state: State::Closed { failures: 0 },
             reading: Reading::default(),
         }
@@ -80,9 +99,10 @@ impl SourceTask {
                 let message = "the change stream cannot be opened";
                 return Err(Error::new(Kind::Unreachable, message).caused_by(error.clone()));
             }
-            self.fail(fault, failures).await?;
+            self.fail(fault).await?;
             failures += 1;
         }
+        self.health.resumed(Part::Stream);
         Ok(self.position.clone())
     }
 
@@ -96,7 +116,11 @@ impl SourceTask {
             Reading::Header => &self.plan.headers(),
         };
         let cursor = Cursor::open(plan, &self.client, &self.position, failures).await?;
-        self.state = State::Open { cursor, failures };
+        self.state = State::Open {
+            cursor,
+            failures,
+            since: Instant::now(),
+        };
         Ok(())
     }
 
@@ -117,7 +141,7 @@ impl SourceTask {
                 () = stopped(&mut stop) => return Ok(()),
                 batch = self.next() => batch?,
             };
-            let ends = self.policy.invalidate == OnInvalidate::Stop && invalidates(&batch);
+            let ends = self.plan.policy().invalidate == OnInvalidate::Stop && invalidates(&batch);
             room.send(batch);
             if ends {
                 return Err(Error::new(
@@ -136,14 +160,14 @@ impl SourceTask {
                 State::Closed { failures } => {
                     let failures = *failures;
                     if let Err(fault) = self.try_open(failures).await {
-                        self.fail(fault, failures).await?;
+                        self.fail(fault).await?;
                     }
                 }
-                State::Open { cursor, failures } => match cursor.next().await {
+                State::Open { cursor, .. } => match cursor.next().await {
                     Ok(Some(batch)) => {
                         let got_more = cursor.has_got_more();
-                        if got_more || !batch.events.is_empty() {
-                            *failures = 0;
+                        if got_more {
+                            self.health.resumed(Part::Stream);
                         }
                         self.read(&batch, got_more);
                         // Without either, it was the middle of a split event.
@@ -154,14 +178,11 @@ impl SourceTask {
                         }
                     }
                     Ok(None) => {
-                        let failures = *failures + 1;
+                        let failures = self.state.failures();
                         self.state = State::Closed { failures };
                         sleep(BACKOFF.wait(failures)).await;
                     }
-                    Err(fault) => {
-                        let failures = *failures;
-                        self.fail(fault, failures).await?;
-                    }
+                    Err(fault) => self.fail(fault).await?,
                 },
             }
         }
@@ -185,21 +206,24 @@ impl SourceTask {
     }
 
     /// Does about `fault` what its kind and the policies say.
-    async fn fail(&mut self, fault: Fault, failures: u32) -> Result<(), Error> {
-        let failures = failures + 1;
+    async fn fail(&mut self, fault: Fault) -> Result<(), Error> {
+        let failures = self.state.failures();
         self.state = State::Closed { failures };
+        let policy = self.plan.policy();
         match fault {
-            Fault::Resumable(error) | Fault::Transient(error) => back_off(failures, &error).await,
-            Fault::HistoryLost(_) if self.policy.lost_history == OnLostHistory::StartNow => {
+            Fault::Resumable(error) | Fault::Transient(error) => {
+                back_off(failures, &error, &self.client, &self.health).await;
+            }
+            Fault::HistoryLost(_) if policy.lost_history == OnLostHistory::StartNow => {
                 match self.start_now().await {
                     Ok(()) => sleep(BACKOFF.wait(failures)).await,
                     Err(Fault::Resumable(error) | Fault::Transient(error)) => {
-                        back_off(failures, &error).await;
+                        back_off(failures, &error, &self.client, &self.health).await;
                     }
                     Err(fault) => return Err(fault.into_error()),
                 }
             }
-            Fault::Oversize(error) if self.policy.oversize_event == OnOversizeEvent::DeadLetter => {
+            Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::DeadLetter => {
                 self.reading = match self.reading {
                     Reading::InBatches => Reading::Singly {
                         left: self.plan.batch_size(),
@@ -238,12 +262,20 @@ fn invalidates(batch: &Batch) -> bool {
     events.any(|event| *event.operation() == Operation::Invalidate)
 }
 
-async fn back_off(failures: u32, error: &mongodb::error::Error) {
+async fn back_off(
+    failures: u32,
+    error: &mongodb::error::Error,
+    client: &Client,
+    health: &HealthReporter,
+) {
+    close_if_unauthorized(client, error).await;
+    let error = brief(error);
+    health.interrupted(Part::Stream, error.clone());
     let wait = BACKOFF.wait(failures);
     tracing::warn!(
         failures,
         ?wait,
-        error = %error.kind,
+        error,
         "the change stream was interrupted; it goes on where it was"
     );
     sleep(wait).await;
