@@ -117,7 +117,7 @@ pub mod prelude {
     pub use crate::{
         Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
         HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
-        Runtime, SinkSpec, State, UpdateDescription, handlers, shutdown_signal,
+        Runtime, SinkSpec, State, Transaction, UpdateDescription, handlers, shutdown_signal,
     };
 }
 

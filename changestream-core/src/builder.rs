@@ -11,6 +11,7 @@ use crate::{
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
     layer::{SharedLayer, sink_stack},
     message::Message,
+    processed::{MongoProcessed, ProcessedStore},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
     source::StartAt,
@@ -31,6 +32,7 @@ pub struct RuntimeBuilder<S, D = Database> {
     start_at: StartAt,
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
 impl<D> RuntimeBuilder<(), D> {
@@ -46,6 +48,7 @@ impl<D> RuntimeBuilder<(), D> {
             start_at: StartAt::default(),
             checkpoints: None,
             dead_letters: None,
+            deduplicate: None,
         }
     }
 }
@@ -71,6 +74,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             start_at: self.start_at,
             checkpoints: self.checkpoints,
             dead_letters: self.dead_letters,
+            deduplicate: self.deduplicate,
         }
     }
 
@@ -180,6 +184,32 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
+    /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
+    ///
+    /// It suppresses most duplicates, not all: delivery stays at least once. An event is recorded after its
+    /// handler has succeeded and its messages have arrived, so a crash between the effect and the record repeats
+    /// the effect, as do two runtimes that handle one event at the same time. For effects exactly once take a
+    /// [`Transaction`](crate::Transaction), or have the receiver deduplicate by
+    /// [`Delivery::id`](crate::Delivery::id). What became a dead letter is not recorded, so that it can be
+    /// replayed.
+    ///
+    /// It is an option and not a tower layer for [`layer`](Self::layer), because those run before the delivery:
+    /// an event recorded there and interrupted before its messages arrived would be skipped when it comes again,
+    /// and the messages lost.
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
+    /// How long it is remembered which events were processed in a [`Transaction`](crate::Transaction); 7 days by
+    /// default. Choose it longer than the oplog reaches back: an event that is not in the oplog any more
+    /// cannot come again.
+    pub fn processed_retention(mut self, retention: Duration) -> Self {
+        self.config.processed_retention = retention;
+        self
+    }
+
     pub(crate) fn into_parts(
         self,
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
@@ -189,10 +219,21 @@ impl<S, D> RuntimeBuilder<S, D> {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
         let name: Arc<str> = name.into();
-        let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for handler in handlers
+            .iter_mut()
+            .filter(|handler| !handler.needs.transaction)
+        {
+            let store = handler.deduplicate.take();
+            handler.deduplicate = store.or_else(|| self.deduplicate.clone());
+        }
         check_positive("timeout", self.config.policy.timeout)?;
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
+        check_positive(
+            "retention of processed events",
+            self.config.processed_retention,
+        )?;
         check_names(&handlers, &self.sinks)?;
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -222,6 +263,7 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .checkpoints
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
+            processed: None,
         };
         Ok((self.source, parts))
     }
@@ -235,10 +277,12 @@ impl<S> RuntimeBuilder<S> {
     /// A configuration error when there is no name or no handler, when two handlers or two sinks share a
     /// name, when a handler names an unknown sink, a bad path or no operation, or when a duration is zero.
     pub fn build(self) -> Result<Runtime, Error> {
-        let (database, parts) = self.into_parts(
+        let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
         )?;
+        let processed = MongoProcessed::new(&database);
+        parts.processed = Some(processed.retention(parts.config.processed_retention));
         Ok(Runtime { database, parts })
     }
 }

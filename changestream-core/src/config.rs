@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::layer::Policy;
+use crate::{layer::Policy, processed::MongoProcessed};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,7 @@ pub(crate) struct Config {
     pub(crate) drain_deadline: Duration,
     pub(crate) batch_size: u32,
     pub(crate) reply_timeout: Duration,
+    pub(crate) processed_retention: Duration,
 }
 
 impl Config {
@@ -31,6 +32,7 @@ impl Default for Config {
             drain_deadline: Duration::from_secs(30),
             batch_size: 2_000,
             reply_timeout: Duration::from_secs(30),
+            processed_retention: MongoProcessed::RETENTION,
         }
     }
 }

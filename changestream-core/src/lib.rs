@@ -15,6 +15,7 @@ mod filter;
 mod handler;
 mod layer;
 mod message;
+mod processed;
 mod route;
 mod runtime;
 mod shutdown;
@@ -35,7 +36,9 @@ pub use event::{
     ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
     TruncatedArray, UpdateDescription,
 };
-pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
+pub use extract::{
+    Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State, Transaction,
+};
 pub use filter::{FieldPath, Filter, InvalidPath};
 pub use handler::{
     Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
@@ -43,6 +46,7 @@ pub use handler::{
 };
 pub use layer::Backoff;
 pub use message::{IntoMessages, Message};
+pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};

@@ -20,6 +20,7 @@ use crate::{
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
     layer::{SharedLayer, SinkStack, handler_stack},
+    processed::{MongoProcessed, ProcessedStore},
     route::Router,
     shutdown::shutdown_signal,
     source::{Plan, Position, SourceTask, StartAt, preflight},
@@ -63,12 +64,31 @@ pub(crate) struct Parts {
     pub(crate) start_at: StartAt,
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
+    /// For handlers that take a transaction; `None` where there is no server.
+    pub(crate) processed: Option<MongoProcessed>,
 }
 
 impl Parts {
     fn selections(&self) -> Vec<Selection> {
         let handlers = self.handlers.iter();
         handlers.map(|handler| handler.selection.clone()).collect()
+    }
+
+    /// Makes the stores of processed events ready that handlers use.
+    async fn prepare_processed(&self) -> Result<(), Error> {
+        let with_transaction = |handler: &&BoundHandler| handler.needs.transaction;
+        let of_transactions = self.handlers.iter().find(with_transaction);
+        let of_transactions = of_transactions.and(self.processed.as_ref());
+        let stores = of_transactions.map(|store| store as &dyn ProcessedStore);
+        let others = self.handlers.iter();
+        let others = others.filter_map(|handler| handler.deduplicate.as_deref());
+        for store in stores.into_iter().chain(others) {
+            store.prepare().await.map_err(|error| {
+                let message = "the store of processed events cannot be made ready";
+                Error::new(Kind::Store, message).caused_by(error)
+            })?;
+        }
+        Ok(())
     }
 
     /// Puts each handler into its stack, behind the router.
@@ -88,6 +108,7 @@ impl Parts {
                 sinks,
                 self.config.policy,
                 &self.dead_letters,
+                self.processed.as_ref(),
             );
             (name, stack)
         });
@@ -176,6 +197,7 @@ impl Running {
     async fn start(runtime: Runtime) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
         let Runtime { database, parts } = runtime;
+        parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();

@@ -1,10 +1,17 @@
 use super::{FieldPath, Filter};
-use crate::{checkpoint::MongoCheckpoints, dead_letter::MongoDeadLetters, event::Operation};
+use crate::{
+    checkpoint::MongoCheckpoints, dead_letter::MongoDeadLetters, event::Operation,
+    processed::MongoProcessed,
+};
 
 /// The runtime's own collections. A handler of a whole database does not receive their changes: each
 /// checkpoint would be an event, and each event a checkpoint.
-pub(super) fn own_collections() -> [&'static str; 2] {
-    [MongoCheckpoints::COLLECTION, MongoDeadLetters::COLLECTION]
+pub(super) fn own_collections() -> [&'static str; 3] {
+    [
+        MongoCheckpoints::COLLECTION,
+        MongoDeadLetters::COLLECTION,
+        MongoProcessed::COLLECTION,
+    ]
 }
 
 /// What one handler selects: the flat form from which its exact filter, the merged filter and the

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use tracing::Span;
 
 use super::HandlerError;
-use crate::{dead_letter::DeadLetter, event::RawChange, layer::StackRequest};
+use crate::{
+    dead_letter::DeadLetter, event::RawChange, extract::TransactionSlot, layer::StackRequest,
+};
 
 /// What a handler's service is called with: one change event and where it stands.
 #[derive(Clone, Debug)]
@@ -11,6 +13,7 @@ pub struct ChangeRequest {
     pub(crate) change: RawChange,
     pub(crate) handler: Arc<str>,
     pub(crate) attempt: Attempt,
+    pub(crate) transaction: Option<TransactionSlot>,
 }
 
 /// Which attempt at handling the event this is; the first is 1.
@@ -31,6 +34,7 @@ impl ChangeRequest {
             change,
             handler,
             attempt: Attempt::FIRST,
+            transaction: None,
         }
     }
 

@@ -75,12 +75,21 @@ impl<S> RuntimeBuilder<S, NoServer> {
     ///
     /// # Errors
     ///
-    /// As of a real runtime's `build`.
+    /// As of a real runtime's `build`, and when a handler takes a [`Transaction`](crate::Transaction), which
+    /// only a server has.
     pub fn build(self) -> Result<TestRuntime, Error> {
         let (server, parts) = self.into_parts(
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
         )?;
+        let mut handlers = parts.handlers.iter();
+        if let Some(handler) = handlers.find(|handler| handler.needs.transaction) {
+            return Err(Error::configuration(format!(
+                "handler `{}` takes a `Transaction`, which needs a server: test it with a real runtime, as on a server \
+                 that `changestream-testkit` starts",
+                handler.name
+            )));
+        }
         Ok(TestRuntime {
             engine: parts.into_engine(DATABASE),
             dead_letters: server.dead_letters,
