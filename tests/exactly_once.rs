@@ -11,44 +11,19 @@ use mongodb::{
     Database,
     bson::{Document, doc},
 };
-use support::{Event, RUNTIME, Scene, Seen, Started, TestResult, eventually, recorder};
+use support::{
+    Event, RUNTIME, Scene, Seen, Started, TestResult,
+    effect::{effect, effects},
+    eventually, recorder,
+};
 use tokio::sync::Semaphore;
-
-/// What an effect is: a counter and a document, neither of which bears doing twice.
-async fn effect(transaction: &mut Transaction, order: i64) -> mongodb::error::Result<()> {
-    let database = transaction.database().clone();
-    database
-        .collection::<Document>("totals")
-        .update_one(doc! { "_id": "all" }, doc! { "$inc": { "orders": 1_i64 } })
-        .upsert(true)
-        .session(transaction.session())
-        .await?;
-    database
-        .collection::<Document>("effects")
-        .insert_one(doc! { "order": order })
-        .session(transaction.session())
-        .await?;
-    Ok(())
-}
-
-/// The orders that effects were made of. The counter has to agree.
-async fn effects(database: &Database) -> Vec<i64> {
-    let collection = |name| database.collection::<Document>(name);
-    let effects = collection("effects");
-    let effects = effects.find(doc! {}).await.expect("read");
-    let effects: Vec<_> = effects.try_collect().await.expect("read");
-    let order = |effect: &Document| effect.get_i64("order").expect("an order");
-    let mut orders: Vec<_> = effects.iter().map(order).collect();
-    orders.sort_unstable();
-    let total = collection("totals").find_one(doc! {}).await.expect("read");
-    let total = total.map_or(0, |total| total.get_i64("orders").expect("a number"));
-    assert_eq!(usize::try_from(total).expect("a count"), orders.len());
-    orders
-}
 
 async fn processed(database: &Database) -> u64 {
     let processed = database.collection::<Document>(MongoProcessed::COLLECTION);
-    processed.count_documents(doc! {}).await.expect("a count")
+    processed
+        .count_documents(doc! { "expiresAt": { "$exists": true } })
+        .await
+        .expect("a count")
 }
 
 /// A handler that makes the effect and then does what `then` says of the order and the attempt.

@@ -11,7 +11,7 @@ use crate::{
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
     layer::{SharedLayer, sink_stack},
     message::Message,
-    processed::{MongoProcessed, ProcessedStore},
+    processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
     source::StartAt,
@@ -263,7 +263,7 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .checkpoints
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
-            processed: None,
+            transactions: None,
         };
         Ok((self.source, parts))
     }
@@ -281,8 +281,8 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
         )?;
-        let processed = MongoProcessed::new(&database);
-        parts.processed = Some(processed.retention(parts.config.processed_retention));
+        let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
+        parts.transactions = Some(Transactions::new(processed, &parts.name));
         Ok(Runtime { database, parts })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
     layer::{SharedLayer, SinkStack, handler_stack},
-    processed::{MongoProcessed, ProcessedStore},
+    processed::Transactions,
     route::Router,
     shutdown::shutdown_signal,
     source::{Plan, Position, SourceTask, StartAt, preflight},
@@ -65,7 +65,7 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     /// For handlers that take a transaction; `None` where there is no server.
-    pub(crate) processed: Option<MongoProcessed>,
+    pub(crate) transactions: Option<Transactions>,
 }
 
 impl Parts {
@@ -74,19 +74,22 @@ impl Parts {
         handlers.map(|handler| handler.selection.clone()).collect()
     }
 
-    /// Makes the stores of processed events ready that handlers use.
+    /// Makes ready what keeps handlers from processing an event again.
     async fn prepare_processed(&self) -> Result<(), Error> {
-        let with_transaction = |handler: &&BoundHandler| handler.needs.transaction;
-        let of_transactions = self.handlers.iter().find(with_transaction);
-        let of_transactions = of_transactions.and(self.processed.as_ref());
-        let stores = of_transactions.map(|store| store as &dyn ProcessedStore);
-        let others = self.handlers.iter();
-        let others = others.filter_map(|handler| handler.deduplicate.as_deref());
-        for store in stores.into_iter().chain(others) {
-            store.prepare().await.map_err(|error| {
-                let message = "the store of processed events cannot be made ready";
-                Error::new(Kind::Store, message).caused_by(error)
-            })?;
+        let unprepared = |error| {
+            let message = "the store of processed events cannot be made ready";
+            Error::new(Kind::Store, message).caused_by(error)
+        };
+        let mut handlers = self.handlers.iter();
+        if let Some(transactions) = &self.transactions
+            && handlers.any(|handler| handler.needs.transaction)
+        {
+            transactions.prepare().await.map_err(unprepared)?;
+        }
+        for handler in &self.handlers {
+            if let Some(store) = &handler.deduplicate {
+                store.prepare().await.map_err(unprepared)?;
+            }
         }
         Ok(())
     }
@@ -108,7 +111,7 @@ impl Parts {
                 sinks,
                 self.config.policy,
                 &self.dead_letters,
-                self.processed.as_ref(),
+                self.transactions.as_ref(),
             );
             (name, stack)
         });

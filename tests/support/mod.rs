@@ -6,6 +6,7 @@
     reason = "each test binary takes what it needs of the shared helpers"
 )]
 
+pub(crate) mod effect;
 pub(crate) mod failpoint;
 pub(crate) mod service;
 pub(crate) mod store;

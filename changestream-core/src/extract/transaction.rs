@@ -28,9 +28,9 @@ use crate::handler::ChangeRequest;
 /// counts as failed. So the handler may run several times for one attempt, and once for the effect. A commit of
 /// which the reply is lost is sent again until its outcome is known.
 ///
-/// A crash leaves its transaction open on the server, until that gives it up after
-/// `transactionLifetimeLimitSeconds` (60 s by default). The event that was being handled waits that long when it comes
-/// again; the wait counts as no attempt.
+/// A crash leaves its transaction open on the server. The next runtime of this name has the server end it
+/// (`killSessions`) when it starts; where that is not possible, the event that was being handled waits until the server
+/// gives the transaction up, after `transactionLifetimeLimitSeconds` (60 s by default). The wait counts as no attempt.
 ///
 /// # Messages
 ///

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dead_letter::DeadLetterStore,
     handler::{BoundHandler, BoxHandler, ChangeRequest, PolicyOverrides},
-    processed::MongoProcessed,
+    processed::Transactions,
     sink::{BoxSink, Delivery, SinkSpec},
 };
 
@@ -68,19 +68,19 @@ pub(crate) fn handler_stack(
     sinks: Vec<(Arc<str>, SinkStack)>,
     policy: Policy,
     store: &Arc<dyn DeadLetterStore>,
-    processed: Option<&MongoProcessed>,
+    transactions: Option<&Transactions>,
 ) -> HandlerStack {
     let meter = Meter::new(runtime, "handler", &handler.name);
     let policy = policy.overridden(handler.policy);
     let layers = layers.iter().chain(&handler.layers);
     let service = SharedLayer::apply_all(layers, handler.service);
     let service = bounded(service, policy);
-    let service = match processed.filter(|_| handler.needs.transaction) {
+    let service = match transactions.filter(|_| handler.needs.transaction) {
         None => Either::Left(service),
-        Some(processed) => Either::Right(Transact::new(
+        Some(transactions) => Either::Right(Transact::new(
             service,
             Arc::clone(runtime),
-            processed.clone(),
+            transactions.clone(),
             !sinks.is_empty(),
             policy.timeout,
         )),

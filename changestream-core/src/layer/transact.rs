@@ -10,7 +10,7 @@ use mongodb::{
     ClientSession,
     error::{
         Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR,
-        UNKNOWN_TRANSACTION_COMMIT_RESULT,
+        UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +22,7 @@ use crate::{
     extract::TransactionSlot,
     handler::{ChangeRequest, Disposition, HandlerError},
     message::Message,
-    processed::{self, Claim, MongoProcessed},
+    processed::{self, Claim, Transactions},
 };
 
 /// Between tries to begin, to run again what met a conflict, and to learn what became of a commit.
@@ -36,7 +36,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_
 pub(crate) struct Transact<S> {
     inner: S,
     runtime: Arc<str>,
-    store: MongoProcessed,
+    transactions: Transactions,
     /// Whether anyone receives what the handler returns.
     keeps_messages: bool,
     /// For how long an attempt that meets conflicts is made again, and how long a reply of the server may take.
@@ -47,14 +47,14 @@ impl<S> Transact<S> {
     pub(crate) fn new(
         inner: S,
         runtime: Arc<str>,
-        store: MongoProcessed,
+        transactions: Transactions,
         keeps_messages: bool,
         patience: Duration,
     ) -> Self {
         Self {
             inner,
             runtime,
-            store,
+            transactions,
             keeps_messages,
             patience,
         }
@@ -121,7 +121,7 @@ where
     async fn claim(&self, id: &str) -> Claim {
         let mut failures = 0;
         loop {
-            let error = match timeout(self.patience, self.store.claim(id)).await {
+            let error = match timeout(self.patience, self.transactions.claim(id)).await {
                 Ok(Ok(claim)) => return claim,
                 Ok(Err(error)) => error,
                 Err(_elapsed) => no_reply(),
@@ -144,7 +144,7 @@ where
         id: &str,
         mut request: ChangeRequest,
     ) -> Result<Vec<Message>, HandlerError> {
-        let slot = TransactionSlot::new(session, self.store.database().clone());
+        let slot = TransactionSlot::new(session, self.transactions.database().clone());
         request.transaction = Some(slot.clone());
         let result = self.inner.clone().oneshot(request).await;
         let Some(mut session) = slot.close() else {
@@ -173,7 +173,7 @@ where
         messages: Vec<Message>,
     ) -> Result<Vec<Message>, HandlerError> {
         if self.keeps_messages && !messages.is_empty() {
-            let keeping = self.store.keep(session, id, &messages);
+            let keeping = self.transactions.keep(session, id, &messages);
             let kept = timeout(self.patience, keeping).await;
             kept.map_err(|_| HandlerError::retry(no_reply()))??;
         }
@@ -239,6 +239,7 @@ fn explained(error: HandlerError) -> HandlerError {
     }
     let code = driver_error(error.source()).and_then(|error| match *error.kind {
         ErrorKind::Command(ref error) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteError(ref error)) => Some(error.code),
         _ => None,
     });
     let explain = |message, source| Explained { message, source };

@@ -2,11 +2,13 @@
 
 mod memory;
 mod mongodb;
+mod sessions;
+mod transactions;
 
 pub use memory::MemoryProcessed;
 pub use mongodb::MongoProcessed;
 
-pub(crate) use mongodb::Claim;
+pub(crate) use transactions::{Claim, Transactions};
 
 use std::fmt;
 

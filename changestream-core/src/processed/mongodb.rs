@@ -1,19 +1,18 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::{Binary, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use mongodb::{
-    ClientSession, Collection, Database, IndexModel,
+    Collection, Database, IndexModel,
     error::{Error as DriverError, ErrorKind, WriteFailure},
     options::{
         CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
         WriteConcern,
     },
 };
-use serde::Deserialize;
 
 use super::ProcessedStore;
-use crate::{error::StoreError, message::Message};
+use crate::error::StoreError;
 
 const DUPLICATE_KEY: i32 = 11000;
 const NAMESPACE_EXISTS: i32 = 48;
@@ -24,48 +23,9 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// clock, and then removed by a TTL index.
 #[derive(Clone, Debug)]
 pub struct MongoProcessed {
-    database: Database,
-    collection: Collection<Document>,
+    pub(super) database: Database,
+    pub(super) collection: Collection<Document>,
     retention: Duration,
-}
-
-/// What is recorded of a processed event besides its id.
-#[derive(Deserialize)]
-struct Record {
-    #[serde(default)]
-    messages: Vec<Kept>,
-}
-
-/// A message as it serializes.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Kept {
-    content_type: String,
-    key: Option<String>,
-    headers: BTreeMap<String, String>,
-    payload: Binary,
-}
-
-impl From<Kept> for Message {
-    fn from(kept: Kept) -> Self {
-        let message = Self::new(kept.payload.bytes, kept.content_type);
-        let message = match kept.key {
-            Some(key) => message.key(key),
-            None => message,
-        };
-        let headers = kept.headers.into_iter();
-        headers.fold(message, |message, (name, value)| {
-            message.header(name, value)
-        })
-    }
-}
-
-/// What came of claiming an event.
-pub(crate) enum Claim {
-    /// Its id is recorded in the transaction of this session.
-    Ours(ClientSession),
-    /// It was processed before, and this is what its handler returned.
-    Done(Vec<Message>),
 }
 
 impl MongoProcessed {
@@ -101,73 +61,14 @@ impl MongoProcessed {
         self
     }
 
-    pub(crate) fn database(&self) -> &Database {
-        &self.database
-    }
-
-    /// Starts a transaction and records `id` in it.
-    ///
-    /// An id that another transaction has recorded and not yet committed is an error that passes (a write
-    /// conflict); so is one whose commit could still be rolled back.
-    pub(crate) async fn claim(&self, id: &str) -> Result<Claim, StoreError> {
-        match self.begin(id).await {
-            Ok(session) => Ok(Claim::Ours(session)),
-            Err(error) if is_duplicate_key(&error) => self.processed(id).await.map(Claim::Done),
-            Err(error) => Err(self.error("record an event in").caused_by(error)),
-        }
-    }
-
-    async fn begin(&self, id: &str) -> Result<ClientSession, DriverError> {
-        let mut session = self.database.client().start_session().await?;
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(WriteConcern::majority())
-            .selection_criteria(primary())
-            .await?;
-        let record = self.document(id);
-        let inserted = self.collection.insert_one(record).session(&mut session);
-        match inserted.await {
-            Ok(_) => Ok(session),
-            Err(error) => {
-                session.abort_transaction().await.ok();
-                Err(error)
-            }
-        }
-    }
-
-    async fn processed(&self, id: &str) -> Result<Vec<Message>, StoreError> {
-        let found = self.collection.find_one(doc! { "_id": id }).await;
-        let found = found.map_err(|error| self.error("read from").caused_by(error))?;
-        let Some(found) = found else {
-            return Err(self.error("rely yet on an event recorded in"));
-        };
-        let record: Record = bson::deserialize_from_document(found)
-            .map_err(|error| self.error("decode an event of").caused_by(error))?;
-        Ok(record.messages.into_iter().map(Message::from).collect())
-    }
-
-    /// Adds what the handler returned to what is recorded of the event, in the same transaction.
-    pub(crate) async fn keep(
-        &self,
-        session: &mut ClientSession,
-        id: &str,
-        messages: &[Message],
-    ) -> Result<(), DriverError> {
-        let messages = bson::serialize_to_bson(messages)?;
-        let update = doc! { "$set": { "messages": messages } };
-        let updating = self.collection.update_one(doc! { "_id": id }, update);
-        updating.session(session).await.map(drop)
-    }
-
-    fn document(&self, id: &str) -> Document {
+    pub(super) fn document(&self, id: &str) -> Document {
         let now = DateTime::now().timestamp_millis();
         let retention = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
         let expires_at = DateTime::from_millis(now.saturating_add(retention));
         doc! { "_id": id, "expiresAt": expires_at }
     }
 
-    fn error(&self, what: &str) -> StoreError {
+    pub(super) fn error(&self, what: &str) -> StoreError {
         StoreError::new(format!("cannot {what} `{}`", self.collection.namespace()))
     }
 }
@@ -211,11 +112,11 @@ impl ProcessedStore for MongoProcessed {
     }
 }
 
-fn primary() -> SelectionCriteria {
+pub(super) fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Primary)
 }
 
-fn is_duplicate_key(error: &DriverError) -> bool {
+pub(super) fn is_duplicate_key(error: &DriverError) -> bool {
     matches!(
         *error.kind,
         ErrorKind::Write(WriteFailure::WriteError(ref error)) if error.code == DUPLICATE_KEY
