@@ -37,7 +37,8 @@
 //!
 //! Each argument is an extractor, a type that implements [`FromChange`]: [`FullDocument`], [`PreImage`],
 //! [`Change`], [`UpdateDescription`], [`DocumentKey`], [`Operation`], [`Namespace`], [`EventId`],
-//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], `Option` of these, and your own.
+//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], [`Transaction`], `Option` of these, and
+//! your own.
 //! The signatures decide which documents the server is asked for.
 //!
 //! # Results
@@ -50,10 +51,16 @@
 //! [`HandlerError`] says what happens next. An event that fails for good becomes a [`DeadLetter`], durable
 //! before the stream moves past it; a [`Rejection`] of an extractor goes there at once.
 //!
+//! # Duplicates
+//!
+//! Delivery is at least once: after a crash, events come again, with the same [`EventId`]. A handler that takes a
+//! [`Transaction`] has its effects in MongoDB exactly once. [`RuntimeBuilder::deduplicate`] suppresses most
+//! duplicates for handlers that do not.
+//!
 //! # Layers
 //!
-//! From the outside in, an event passes tracing, metrics, delivery, dead letters, retry, timeout and
-//! catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
+//! From the outside in, an event passes tracing, metrics, deduplication, delivery, dead letters, retry, the
+//! transaction, timeout and catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
 //! tower layers, then the handler.
 //!
 //! # Metrics

@@ -2,9 +2,17 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use changestream::{MemoryCheckpoints, MongoProcessed, RuntimeBuilder, prelude::*};
+use changestream::{
+    BoxHandler, ChangeRequest, MemoryCheckpoints, MongoProcessed, RuntimeBuilder, prelude::*,
+};
 use changestream_testkit::{FaultProxy, MongoServer};
 use futures::TryStreamExt;
 use mongodb::{
@@ -17,6 +25,7 @@ use support::{
     eventually, recorder,
 };
 use tokio::sync::Semaphore;
+use tower::{ServiceExt, layer::layer_fn, service_fn};
 
 async fn processed(database: &Database) -> u64 {
     let processed = database.collection::<Document>(MongoProcessed::COLLECTION);
@@ -385,6 +394,46 @@ async fn a_transaction_kept_beyond_the_handler_is_no_commit() -> TestResult {
     let letters = run(&scene, &seen, |builder| builder.handlers([keeps])).await?;
     assert!(message(&letters).contains("keeps its `Transaction`"));
     kept.lock().expect("no panic").clear();
+    assert_eq!(effects(&scene.database).await, [2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_layer_that_calls_twice_commits_no_effect_twice() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let fails_once = {
+        let failed = Arc::new(AtomicBool::new(false));
+        spec(move |_, _, _| {
+            let failed = failed.swap(true, Ordering::SeqCst);
+            async move {
+                match failed {
+                    true => Ok(()),
+                    false => Err(HandlerError::reject("the first time")),
+                }
+            }
+        })
+    };
+    let twice = layer_fn(|inner: BoxHandler| {
+        BoxHandler::new(service_fn(move |request: ChangeRequest| {
+            let inner = inner.clone();
+            async move {
+                match inner.clone().oneshot(request.clone()).await {
+                    Ok(messages) => Ok(messages),
+                    Err(_) => inner.oneshot(request).await,
+                }
+            }
+        }))
+    });
+    let letters = run(&scene, &seen, |builder| {
+        builder.handlers([fails_once.layer(twice)])
+    })
+    .await?;
+    let message = message(&letters);
+    assert!(
+        message.contains("leave retries to the runtime"),
+        "{message}"
+    );
     assert_eq!(effects(&scene.database).await, [2]);
     Ok(())
 }
