@@ -79,7 +79,7 @@ async fn wait_until_watching(client: &Client) {
 
 #[tokio::test]
 async fn kills_at_many_moments_repeat_no_effect_and_lose_none() -> TestResult {
-    const KILLS: i64 = 20;
+    const KILLS: i64 = 15;
     const ORDERS: i64 = 30;
     let server = MongoServer::start().await?;
     let client = support::client(&server.uri()).await;

@@ -96,7 +96,7 @@ where
         let mut conflicts = 0;
         loop {
             let session = match self.claim(&id).await {
-                Claim::Ours(session) => session,
+                Claim::Ours(session) => *session,
                 Claim::Done(messages) => {
                     tracing::debug!("processed before; skipped");
                     return Ok(messages);

@@ -25,7 +25,7 @@ pub(crate) struct Transactions {
 /// What came of claiming an event.
 pub(crate) enum Claim {
     /// Its id is recorded in the transaction of this session.
-    Ours(ClientSession),
+    Ours(Box<ClientSession>),
     /// It was processed before, and this is what its handler returned.
     Done(Vec<Message>),
 }
@@ -55,7 +55,7 @@ impl Transactions {
     /// conflict); so is one whose commit could still be rolled back.
     pub(crate) async fn claim(&self, id: &str) -> Result<Claim, StoreError> {
         match self.begin(id).await {
-            Ok(session) => Ok(Claim::Ours(session)),
+            Ok(session) => Ok(Claim::Ours(Box::new(session))),
             Err(error) if is_duplicate_key(&error) => self.returned(id).await.map(Claim::Done),
             Err(error) => {
                 let what = "record an event in";
