@@ -13,6 +13,7 @@ use crate::{
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
+    processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
     source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
@@ -34,6 +35,7 @@ pub struct RuntimeBuilder<S, D = Database> {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
     leases: Option<Arc<dyn LeaseStore>>,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
 impl<D> RuntimeBuilder<(), D> {
@@ -50,6 +52,7 @@ impl<D> RuntimeBuilder<(), D> {
             checkpoints: None,
             dead_letters: None,
             leases: None,
+            deduplicate: None,
         }
     }
 }
@@ -77,6 +80,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             checkpoints: self.checkpoints,
             dead_letters: self.dead_letters,
             leases: self.leases,
+            deduplicate: self.deduplicate,
         }
     }
 
@@ -245,6 +249,32 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
+    /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
+    ///
+    /// It suppresses most duplicates, not all: delivery stays at least once. An event is recorded after its
+    /// handler has succeeded and its messages have arrived, so a crash between the effect and the record repeats
+    /// the effect, as do two runtimes that handle one event at the same time. For effects exactly once take a
+    /// [`Transaction`](crate::Transaction), or have the receiver deduplicate by
+    /// [`Delivery::id`](crate::Delivery::id). What became a dead letter is not recorded, so that it can be
+    /// replayed.
+    ///
+    /// It is an option and not a tower layer for [`layer`](Self::layer), because those run before the delivery:
+    /// an event recorded there and interrupted before its messages arrived would be skipped when it comes again,
+    /// and the messages lost.
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
+    /// How long it is remembered which events were processed in a [`Transaction`](crate::Transaction); 7 days by
+    /// default. Choose it longer than the oplog reaches back: an event that is not in the oplog any more
+    /// cannot come again.
+    pub fn processed_retention(mut self, retention: Duration) -> Self {
+        self.config.processed_retention = retention;
+        self
+    }
+
     pub(crate) fn into_parts(
         self,
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
@@ -255,7 +285,14 @@ impl<S, D> RuntimeBuilder<S, D> {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
         let name: Arc<str> = name.into();
-        let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for handler in handlers
+            .iter_mut()
+            .filter(|handler| !handler.needs.transaction)
+        {
+            let store = handler.deduplicate.take();
+            handler.deduplicate = store.or_else(|| self.deduplicate.clone());
+        }
         check_positive("timeout", self.config.policy.timeout)?;
         let config = &self.config;
         for (what, count) in [
@@ -268,6 +305,10 @@ impl<S, D> RuntimeBuilder<S, D> {
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_lease(self.config.lease)?;
+        check_positive(
+            "retention of processed events",
+            self.config.processed_retention,
+        )?;
         check_names(&handlers, &self.sinks)?;
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -298,6 +339,7 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
+            transactions: None,
         };
         Ok((self.source, parts))
     }
@@ -312,12 +354,14 @@ impl<S> RuntimeBuilder<S> {
     /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, or
     /// when the lease is shorter than a second or longer than a day.
     pub fn build(self) -> Result<Runtime, Error> {
-        let (database, parts) = self.into_parts(
+        let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
         )?;
         let health = HealthReporter::new(&parts.name);
+        let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
+        parts.transactions = Some(Transactions::new(processed, &parts.name));
         Ok(Runtime {
             database,
             parts,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{layer::Policy, source::StreamPolicy};
+use crate::{layer::Policy, processed::MongoProcessed, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) batch_size: u32,
     pub(crate) reply_timeout: Duration,
     pub(crate) lease: Duration,
+    pub(crate) processed_retention: Duration,
 }
 
 impl Config {
@@ -41,6 +42,7 @@ impl Default for Config {
             batch_size: 2_000,
             reply_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(30),
+            processed_retention: MongoProcessed::RETENTION,
         }
     }
 }

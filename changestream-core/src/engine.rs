@@ -181,14 +181,14 @@ impl Drive {
     }
 
     fn measure_lag(&self, is_idle: bool) {
-        let (events, newest) = self
+        let (events, oldest) = self
             .lanes
-            .tracker(|tracker| (tracker.events(), tracker.newest()));
+            .tracker(|tracker| (tracker.events(), tracker.oldest()));
         self.health.in_flight(events);
         if is_idle && events == 0 {
             self.lag.set(0.0);
             self.health.caught_up();
-        } else if let Some(written) = newest {
+        } else if let Some(written) = oldest {
             self.health.handled_up_to(written);
             let lag = SystemTime::now().duration_since(written);
             self.lag.set(lag.unwrap_or_default().as_secs_f64());

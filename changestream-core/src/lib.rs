@@ -21,6 +21,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod processed;
 mod replay;
 mod route;
 mod runtime;
@@ -46,7 +47,9 @@ pub use event::{
     ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
     TruncatedArray, UpdateDescription,
 };
-pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
+pub use extract::{
+    Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State, Transaction,
+};
 pub use filter::{FieldPath, Filter, InvalidPath};
 pub use gap::{Gap, GapKind};
 pub use handler::{
@@ -57,6 +60,7 @@ pub use health::{Health, RuntimeState};
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message, RelaxedJson};
+pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;

@@ -31,6 +31,7 @@ use crate::{
     key::KeyHasher,
     layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
+    processed::Transactions,
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
@@ -78,12 +79,34 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     pub(crate) leases: Arc<dyn LeaseStore>,
+    /// For handlers that take a transaction; `None` where there is no server.
+    pub(crate) transactions: Option<Transactions>,
 }
 
 impl Parts {
     fn selections(&self) -> Vec<Selection> {
         let handlers = self.handlers.iter();
         handlers.map(|handler| handler.selection.clone()).collect()
+    }
+
+    /// Makes ready what keeps handlers from processing an event again.
+    async fn prepare_processed(&self) -> Result<(), Error> {
+        let unprepared = |error| {
+            let message = "the store of processed events cannot be made ready";
+            Error::new(Kind::Store, message).caused_by(error)
+        };
+        let mut handlers = self.handlers.iter();
+        if let Some(transactions) = &self.transactions
+            && handlers.any(|handler| handler.needs.transaction)
+        {
+            transactions.prepare().await.map_err(unprepared)?;
+        }
+        for handler in &self.handlers {
+            if let Some(store) = &handler.deduplicate {
+                store.prepare().await.map_err(unprepared)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts each handler into its stack, behind the router.
@@ -105,6 +128,7 @@ impl Parts {
                 sinks,
                 self.config.policy,
                 &self.dead_letters,
+                self.transactions.as_ref(),
             );
             Registered {
                 name,
@@ -304,6 +328,7 @@ impl Running {
             parts,
             health,
         } = runtime;
+        parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();

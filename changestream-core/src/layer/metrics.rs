@@ -113,7 +113,7 @@ fn describe() {
     describe_gauge!(
         "changestream_lag_seconds",
         Unit::Seconds,
-        "From the newest handled event's wall time to now"
+        "Age of the oldest event in flight, else of the last one handled; 0 once caught up"
     );
     describe_gauge!(
         "changestream_ready",
