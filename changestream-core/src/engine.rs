@@ -101,6 +101,7 @@ impl Drive {
                 return;
             }
         }
+        crate::crash_point!("shutdown.drained");
         if let Some(mark) = self.tracker.take_low_water_mark() {
             // Whoever took marks has failed and says so itself.
             self.marks.send(mark).await.ok();
@@ -112,15 +113,29 @@ impl Drive {
         batch: Batch,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), NoTaker> {
+        crate::crash_point!("batch.begun");
         let end = batch.end();
         let caught_up = batch.events.is_empty();
+        if cfg!(changestream_mutant = "post_batch_in_flight")
+            && let Some(end) = end.clone()
+        {
+            let sequence = self.tracker.begin(end);
+            self.tracker.done(sequence);
+        }
         for change in batch.events {
             if *stop.borrow() {
                 return Ok(());
             }
             let sequence = self.tracker.begin(Mark::Event(change.clone()));
+            crate::crash_point!("event.begun");
+            if cfg!(changestream_mutant = "commit_before_effect") {
+                self.tracker.done(sequence);
+                self.checkpoint_if_due().await?;
+            }
             self.engine.handle(&change).await;
+            crate::crash_point!("event.handled");
             self.tracker.done(sequence);
+            crate::crash_point!("event.done");
             self.done += 1;
             self.measure_lag(&change);
             self.checkpoint_if_due().await?;
@@ -128,6 +143,7 @@ impl Drive {
         if let Some(end) = end {
             let sequence = self.tracker.begin(end);
             self.tracker.done(sequence);
+            crate::crash_point!("batch.ended");
         }
         if caught_up {
             self.lag.set(0.0);

@@ -5,6 +5,8 @@ mod bson_path;
 mod builder;
 mod checkpoint;
 mod config;
+#[doc(hidden)]
+pub mod crash_point;
 mod dead_letter;
 mod decode;
 mod engine;
@@ -25,6 +27,8 @@ pub mod testing;
 mod tracker;
 
 pub use builder::RuntimeBuilder;
+pub(crate) use crash_point::crash_point;
+
 pub use checkpoint::{
     Checkpoint, CheckpointStore, MemoryCheckpoints, MongoCheckpoints, Saved, TokenKind,
 };

@@ -194,11 +194,13 @@ impl Running {
             None => parts.start_at.clone().into(),
         };
 
+        crate::crash_point!("start.checkpoint_loaded");
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
         let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
         let start = source.open().await?;
+        crate::crash_point!("start.opened");
 
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
@@ -208,6 +210,7 @@ impl Running {
         };
         if let Some(start) = start.filter(|_| is_first_start) {
             checkpointer.save_first(&start).await?;
+            crate::crash_point!("start.first_checkpoint_saved");
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
@@ -247,10 +250,14 @@ impl Running {
             () = shutdown => {}
         }
         tracing::info!("shutting down");
+        crate::crash_point!("shutdown.begun");
         stop.send_replace(true);
         tokio::select! {
             biased;
-            result = work => result,
+            result = work => {
+                crate::crash_point!("shutdown.committed");
+                result
+            }
             () = sleep(config.drain_deadline) => Err(Error::new(
                 Kind::DrainDeadline,
                 format!(

@@ -66,8 +66,12 @@ impl Checkpointer {
             fingerprint: self.fingerprint.clone(),
             sequence: self.sequence,
         };
+        crate::crash_point!("checkpoint.due");
         match self.store.save(&self.runtime, &checkpoint).await {
-            Ok(Saved::Yes) => Ok(Ok(())),
+            Ok(Saved::Yes) => {
+                crate::crash_point!("checkpoint.saved");
+                Ok(Ok(()))
+            }
             Ok(Saved::Stale) => Err(Error::new(
                 Kind::Store,
                 format!(

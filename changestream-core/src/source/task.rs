@@ -120,12 +120,16 @@ impl SourceTask {
                     let failures = *failures;
                     let opening = Cursor::open(&self.plan, &self.client, &self.position, failures);
                     match opening.await {
-                        Ok(cursor) => self.state = State::Open { cursor, failures },
+                        Ok(cursor) => {
+                            crate::crash_point!("source.reopened");
+                            self.state = State::Open { cursor, failures };
+                        }
                         Err(fault) => self.fail(fault, failures).await?,
                     }
                 }
                 State::Open { cursor, failures } => match cursor.next().await {
                     Ok(Some(batch)) => {
+                        crate::crash_point!("source.batch_received");
                         if cursor.has_got_more() || !batch.events.is_empty() {
                             *failures = 0;
                         }

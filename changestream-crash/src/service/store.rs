@@ -1,0 +1,83 @@
+//! The stores of the service, which note down what is asked of them and what comes of it.
+
+use std::{future::Future, pin::pin};
+
+use async_trait::async_trait;
+use changestream::{
+    Checkpoint, CheckpointStore, DeadLetter, DeadLetterStore, MongoCheckpoints, MongoDeadLetters,
+    RawChange, Saved, StoreError,
+    bson::{self, Document},
+};
+
+use super::{App, change::Written, crash_point};
+use crate::log::{Deed, Place};
+
+#[derive(Debug)]
+pub(super) struct LoggedCheckpoints {
+    pub(super) app: App,
+    pub(super) inner: MongoCheckpoints,
+}
+
+#[async_trait]
+impl CheckpointStore for LoggedCheckpoints {
+    async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError> {
+        self.app.note(Deed::Loading);
+        let checkpoint = self.inner.load(runtime).await?;
+        self.app.note(Deed::Loaded(checkpoint.as_ref().map(place)));
+        Ok(checkpoint)
+    }
+
+    async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
+        let place = place(checkpoint);
+        self.app.note(Deed::Saving(place.clone()));
+        let saving = self.inner.save(runtime, checkpoint);
+        let saved = reply_lost_at("checkpoint.reply_lost", saving).await?;
+        self.app.note(match saved {
+            Saved::Yes => Deed::Saved(place),
+            _ => Deed::Refused(place),
+        });
+        Ok(saved)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LoggedDeadLetters {
+    pub(super) app: App,
+    pub(super) inner: MongoDeadLetters,
+}
+
+#[async_trait]
+impl DeadLetterStore for LoggedDeadLetters {
+    async fn write(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        reply_lost_at("dead_letter.reply_lost", self.inner.write(letter)).await?;
+        let change = RawChange::new(letter.change().as_bytes().to_vec());
+        let change = change.expect("it came from the server");
+        let written = Written::of(&change).expect("only what the writer wrote is handled");
+        let event = written.event(&change.event_id(), &change.token());
+        self.app.note(Deed::Letter(event));
+        Ok(())
+    }
+}
+
+/// The crash point `name` lies where `request` was sent and its reply has not come.
+async fn reply_lost_at<T>(name: &str, request: impl Future<Output = T>) -> T {
+    let mut request = pin!(request);
+    if let std::task::Poll::Ready(reply) = futures::poll!(&mut request) {
+        return reply;
+    }
+    crash_point(name);
+    request.await
+}
+
+/// The checkpoint in the log. Its fields are read as the store writes them.
+fn place(checkpoint: &Checkpoint) -> Place {
+    let fields: Document = bson::serialize_to_document(checkpoint).expect("it is saved as such");
+    let number = |name| fields.get_i64(name).unwrap_or_default();
+    let token = fields.get_document("token");
+    let token = token.and_then(|token| token.get_str("_data"));
+    Place {
+        epoch: number("epoch"),
+        sequence: number("sequence"),
+        token: token.unwrap_or_default().to_owned(),
+    }
+}
