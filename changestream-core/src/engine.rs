@@ -121,6 +121,7 @@ impl Drive {
         {
             let sequence = self.tracker.begin(end);
             self.tracker.done(sequence);
+            self.checkpoint_if_due().await?;
         }
         for change in batch.events {
             if *stop.borrow() {
