@@ -1,7 +1,7 @@
 //! Named places at which a crash run lets the process die.
 //!
 //! They exist only in builds with `--cfg changestream_crash`, which `cargo xtask crash` makes. A further one takes a line
-//! in [`POINTS`] and a line where it is: `crate::crash_point!("its.name");`.
+//! in `POINTS` and a line where it is: `crate::crash_point!("its.name");`.
 
 #[cfg(changestream_crash)]
 pub use armed::reach;
@@ -43,7 +43,7 @@ macro_rules! crash_point {
 }
 pub(crate) use crash_point;
 
-/// `name`, which does not compile unless it is one of [`POINTS`].
+/// `name`, which does not compile unless it is one of them.
 #[cfg(changestream_crash)]
 pub(crate) const fn listed(name: &'static str) -> &'static str {
     let mut index = 0;

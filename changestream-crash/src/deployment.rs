@@ -33,6 +33,13 @@ pub(crate) enum Deployment<'a> {
 }
 
 impl Pool {
+    /// The version of the servers.
+    pub(crate) fn version(&self) -> String {
+        let single = self.single.as_ref().map(|single| single.server.version());
+        let version = single.or_else(|| self.set.as_ref().map(ReplicaSet::version));
+        version.map_or_else(String::new, |version| version.to_string())
+    }
+
     pub(crate) async fn get(&mut self, kind: plan::Deployment) -> Result<Deployment<'_>> {
         match kind {
             plan::Deployment::Single => {
@@ -86,14 +93,6 @@ impl Deployment<'_> {
         };
         let options = ClientOptions::parse(format!("{uri}&{CLIENT_OPTIONS}")).await?;
         Ok(Client::with_options(options)?)
-    }
-
-    /// The version of its servers.
-    pub(crate) fn version(self) -> String {
-        match self {
-            Self::Single(single) => single.server.version().to_string(),
-            Self::Set(set) => set.version().to_string(),
-        }
     }
 
     /// Does what `fault` says; at the end everything is well again.

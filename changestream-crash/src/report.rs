@@ -11,6 +11,7 @@ use crate::{checker::Rule, run::Outcome};
 pub(crate) struct Report {
     rows: Vec<Row>,
     points: BTreeMap<&'static str, u32>,
+    notes: Vec<String>,
     took: Duration,
 }
 
@@ -93,6 +94,10 @@ impl Report {
         }
     }
 
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
     pub(crate) fn finish(&mut self, took: Duration) {
         self.rows.sort_by_key(|row| row.seed);
         self.took = took;
@@ -128,21 +133,25 @@ impl Report {
         for (point, times) in &self.points {
             write!(points, " {point} {times}").expect("into a string");
         }
+        for note in &self.notes {
+            write!(points, "\n{note}").expect("into a string");
+        }
         format!("{}\n\n{points}\n\n{LEGEND}", total.line("all"))
     }
 
     /// The whole report as a text to keep.
     pub(crate) fn text(&self, command: &str, servers: &str) -> String {
         let now = bson::DateTime::now().try_to_rfc3339_string();
+        let kernel = first_line("uname", &["-r"]);
+        let kernel = kernel.split('-').next().unwrap_or_default();
         let cores = thread::available_parallelism().map_or(0, usize::from);
         let mut text = format!(
             "Crash runs of changestream {}\n\ndate      {}\ncommand   {command}\ncommit    {}\nmachine   {cores} cores, {}, \
-             Linux {}\nrustc     {}\nMongoDB   {servers}\n\n{}\n",
+             Linux {kernel}\nrustc     {}\nMongoDB   {servers}\n\n{}\n",
             env!("CARGO_PKG_VERSION"),
             now.unwrap_or_default(),
             first_line("git", &["rev-parse", "HEAD"]),
             system(),
-            first_line("uname", &["-r"]),
             first_line("rustc", &["--version"]),
             head(),
         );

@@ -4,14 +4,15 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
-use tokio::task::JoinSet;
+use tempfile::TempDir;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Result,
@@ -21,6 +22,8 @@ use crate::{
     run::{Outcome, run},
 };
 
+/// A run takes seconds; one that gets no further ends by itself long before this.
+const RUN_ENDS_WITHIN: Duration = Duration::from_secs(300);
 /// How many violations of a run are shown.
 const SHOWN: usize = 5;
 
@@ -76,7 +79,7 @@ pub(crate) async fn run_all(options: Options) -> Result<bool> {
     while let Some(worked) = tasks.join_next().await {
         servers = worked??;
     }
-    let mut report = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut report = shared.report();
     report.finish(begin.elapsed());
     println!("{}", report.total());
     if let Some(path) = &options.report {
@@ -88,19 +91,25 @@ pub(crate) async fn run_all(options: Options) -> Result<bool> {
 /// Takes one run after the other; the version of the servers.
 async fn work(shared: Arc<Shared>) -> Result<String> {
     let mut pool = Pool::default();
-    let mut servers = String::new();
     loop {
         let index = shared.next.fetch_add(1, Ordering::SeqCst);
         if index >= shared.options.runs || shared.is_caught.load(Ordering::SeqCst) {
-            return Ok(servers);
+            return Ok(pool.version());
         }
         let plan = Plan::of(shared.options.seed + index, shared.options.events);
-        let deployment = pool.get(plan.deployment).await?;
-        servers = deployment.version();
-        let dir = tempfile::Builder::new()
-            .prefix("changestream-crash-")
-            .tempdir()?;
-        let outcome = run(plan, deployment, dir.path()).await?;
+        let mut dir = new_dir()?;
+        let outcome = match one_run(&mut pool, plan.clone(), &dir).await {
+            Err(error) => {
+                shared.note(format!(
+                    "run {} was made again, with new servers: {error}",
+                    plan.seed
+                ));
+                pool = Pool::default();
+                dir = new_dir()?;
+                one_run(&mut pool, plan, &dir).await?
+            }
+            ran => ran?,
+        };
         shared.add(&outcome);
         if !outcome.is_good() {
             explain(&outcome);
@@ -113,11 +122,30 @@ async fn work(shared: Arc<Shared>) -> Result<String> {
     }
 }
 
+async fn one_run(pool: &mut Pool, plan: Plan, dir: &TempDir) -> Result<Outcome> {
+    let deployment = pool.get(plan.deployment).await?;
+    let outcome = timeout(RUN_ENDS_WITHIN, run(plan, deployment, dir.path())).await;
+    outcome.unwrap_or_else(|_elapsed| Err("it does not end".into()))
+}
+
+fn new_dir() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    Ok(builder.prefix("changestream-crash-").tempdir()?)
+}
+
 impl Shared {
     fn add(&self, outcome: &Outcome) {
         println!("{}", report::line(outcome));
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        report.add(outcome);
+        self.report().add(outcome);
+    }
+
+    fn note(&self, note: String) {
+        println!("    {note}");
+        self.report().note(note);
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

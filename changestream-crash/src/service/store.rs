@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use changestream::{
     Checkpoint, CheckpointStore, DeadLetter, DeadLetterStore, MongoCheckpoints, MongoDeadLetters,
     RawChange, Saved, StoreError,
-    bson::{self, Document},
+    bson::{self, Bson, Document},
 };
 
 use super::{App, change::Written, crash_point};
@@ -72,7 +72,12 @@ async fn reply_lost_at<T>(name: &str, request: impl Future<Output = T>) -> T {
 /// The checkpoint in the log. Its fields are read as the store writes them.
 fn place(checkpoint: &Checkpoint) -> Place {
     let fields: Document = bson::serialize_to_document(checkpoint).expect("it is saved as such");
-    let number = |name| fields.get_i64(name).unwrap_or_default();
+    let number = |name| match fields.get(name) {
+        Some(Bson::Int64(number)) => *number,
+        Some(Bson::Int32(number)) => (*number).into(),
+        // Not all checkpoints have an epoch.
+        _ => 0,
+    };
     let token = fields.get_document("token");
     let token = token.and_then(|token| token.get_str("_data"));
     Place {
