@@ -141,6 +141,7 @@ impl Drive {
                 _ = ticks.tick() => {}
             }
         };
+        crate::crash_point!("shutdown.drained");
         if let Some(mark) = self.lanes.tracker(Tracker::take_low_water_mark) {
             // Whoever took marks has failed and says so itself.
             self.marks.send(mark).await.ok();
@@ -158,6 +159,7 @@ impl Drive {
         }
         if let Some(end) = at_hand.end.take() {
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
+            crate::crash_point!("batch.ended");
         }
     }
 
@@ -204,6 +206,7 @@ impl AtHand {
 
 impl From<Batch> for AtHand {
     fn from(batch: Batch) -> Self {
+        crate::crash_point!("batch.begun");
         Self {
             end: batch.end(),
             is_idle: batch.events.is_empty(),

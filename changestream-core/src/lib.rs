@@ -6,6 +6,8 @@ mod builder;
 mod checkpoint;
 mod config;
 mod connection;
+#[doc(hidden)]
+pub mod crash_point;
 mod dead_letter;
 mod decode;
 mod engine;
@@ -33,6 +35,8 @@ pub mod testing;
 mod tracker;
 
 pub use builder::RuntimeBuilder;
+pub(crate) use crash_point::crash_point;
+
 pub use checkpoint::{
     Checkpoint, CheckpointStore, Claimed, MemoryCheckpoints, MongoCheckpoints, ResumePoint, Saved,
     StoredCheckpoint,

@@ -347,6 +347,7 @@ impl Running {
             None => parts.start_at.clone().into(),
         };
 
+        crate::crash_point!("start.checkpoint_loaded");
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
@@ -369,6 +370,7 @@ impl Running {
             health.clone(),
         );
         let start = source.open().await?;
+        crate::crash_point!("start.opened");
 
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
@@ -382,6 +384,7 @@ impl Running {
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
         if let Some(start) = start.resume_point().filter(|_| is_first_start) {
             checkpointer.save(start).await?;
+            crate::crash_point!("start.first_checkpoint_saved");
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
@@ -433,11 +436,15 @@ impl Running {
             result = &mut work => return result,
         }
         tracing::info!("shutting down");
+        crate::crash_point!("shutdown.begun");
         health.state(RuntimeState::Stopping);
         stop.send_replace(true);
         tokio::select! {
             biased;
-            result = work => result,
+            result = work => {
+                crate::crash_point!("shutdown.committed");
+                result
+            }
             Some(error) = failure.recv() => Err(error),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),

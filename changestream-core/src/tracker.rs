@@ -39,9 +39,10 @@ impl Tracker {
         let sequence = self.first + self.in_flight.len() as u64;
         self.events += 1;
         self.bytes += change.size();
+        let is_done = cfg!(changestream_mutant = "commit_before_effect");
         self.in_flight.push_back(Entry {
             mark: Mark::Event(change.clone()),
-            open: handlers,
+            open: if is_done { 0 } else { handlers },
         });
         self.advance();
         Sequence(sequence)
@@ -49,6 +50,10 @@ impl Tracker {
 
     /// Takes note of the end of a batch, which is done once all before it is.
     pub(crate) fn end_of_batch(&mut self, end: Mark) {
+        if cfg!(changestream_mutant = "post_batch_in_flight") {
+            self.low_water_mark = Some(end);
+            return;
+        }
         let entry = Entry { mark: end, open: 0 };
         match self.in_flight.back_mut() {
             // Nothing but idle batches came since.
@@ -65,6 +70,9 @@ impl Tracker {
 
     /// Takes note that one handler is done with the event at `sequence`.
     pub(crate) fn done(&mut self, sequence: Sequence) {
+        if cfg!(changestream_mutant = "commit_before_effect") {
+            return;
+        }
         let index = sequence.0.checked_sub(self.first);
         let entry = index.and_then(|index| self.in_flight.get_mut(index as usize));
         let entry = entry.expect("an event is in flight while a handler has it");

@@ -133,7 +133,10 @@ impl Lanes {
             if in_stream_order {
                 return (handler, 0);
             }
-            let key = handlers[handler].key.hash(change);
+            let key = match cfg!(changestream_mutant = "random_lane") {
+                true => Some(fastrand::u64(..)),
+                false => handlers[handler].key.hash(change),
+            };
             is_alone |= key.is_none();
             (handler, key.unwrap_or(handler as u64))
         }));
@@ -197,8 +200,10 @@ impl Shared {
     }
 
     fn finish(&self, Done { key, sequence }: Done) {
+        crate::crash_point!("event.handled");
         let mut state = self.lock();
         state.tracker.done(sequence);
+        crate::crash_point!("event.done");
         if let Some(next) = state.next_of(key) {
             state.ready.push_back(next);
             self.ready.notify_one();
@@ -219,6 +224,7 @@ async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
             biased;
             Some(done) = calls.next(), if !calls.is_empty() => shared.finish(done),
             (work, turn) = shared.take(&lane) => {
+                crate::crash_point!("event.begun");
                 let Work { change, handler, key, sequence } = work;
                 let Registered { name, stack, .. } = &mut handlers[handler];
                 let request = ChangeRequest::new(change, Arc::clone(name), turn);

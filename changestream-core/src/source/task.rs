@@ -159,12 +159,16 @@ impl SourceTask {
             match &mut self.state {
                 State::Closed { failures } => {
                     let failures = *failures;
-                    if let Err(fault) = self.try_open(failures).await {
-                        self.fail(fault).await?;
+                    match self.try_open(failures).await {
+                        Ok(()) => {
+                            crate::crash_point!("source.reopened");
+                        }
+                        Err(fault) => self.fail(fault).await?,
                     }
                 }
                 State::Open { cursor, .. } => match cursor.next().await {
                     Ok(Some(batch)) => {
+                        crate::crash_point!("source.batch_received");
                         let got_more = cursor.has_got_more();
                         if got_more {
                             self.health.resumed(Part::Stream);
