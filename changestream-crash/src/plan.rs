@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) deployment: Deployment,
     /// Whether the service starts "now", and the writer waits for it, or at a time that the writer does not wait for.
     pub(crate) starts_now: bool,
+    /// How many events the writer gets ahead of the service.
+    pub(crate) lead: u64,
     pub(crate) batch_size: u32,
     pub(crate) checkpoint_events: u64,
     pub(crate) checkpoint_interval: Duration,
@@ -48,7 +50,7 @@ pub(crate) struct Death {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// It happens once so many writes were acknowledged.
+    /// It happens once so many events were done.
     pub(crate) after: u64,
     pub(crate) kind: FaultKind,
 }
@@ -93,6 +95,7 @@ impl Plan {
             events,
             deployment,
             starts_now,
+            lead: [100, 500, 2_000, u64::MAX][rng.usize(..4)],
             batch_size: [1, 20, 101, 2_000][rng.usize(..4)].max(events as u32 / 500),
             checkpoint_events: [10, 100, 1_000][rng.usize(..3)],
             checkpoint_interval: Duration::from_millis([20, 200, 1_000][rng.usize(..3)]),

@@ -16,11 +16,15 @@ use changestream::{
 };
 use fastrand::Rng;
 use futures::future::try_join_all;
-use tokio::time::sleep;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     Result,
     log::{Log, Version},
+    run::Progress,
     service::{COLLECTION, STATE, Trouble, Written},
 };
 
@@ -42,15 +46,24 @@ pub(crate) struct Writer {
     client: Client,
     database: Database,
     log: Log,
+    pace: Pace,
     acknowledged: AtomicU64,
 }
 
+/// How far the writer gets ahead of the service, so that there are writes as long as there are faults.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) lead: u64,
+}
+
 impl Writer {
-    pub(crate) fn new(client: Client, database: Database, log: Log) -> Self {
+    pub(crate) fn new(client: Client, database: Database, log: Log, pace: Pace) -> Self {
         Self {
             client,
             database,
             log,
+            pace,
             acknowledged: AtomicU64::new(0),
         }
     }
@@ -100,6 +113,7 @@ impl Writer {
                 statements.push(statement(&version, trouble(&mut rng), rng.u8(..8) == 0));
                 versions.push(version);
             }
+            self.pace.keep(self.acknowledged()).await;
             self.apply(statements, in_transaction).await?;
             self.acknowledge(&versions)?;
             left -= count;
@@ -147,6 +161,16 @@ impl Writer {
         let count = versions.len() as u64;
         self.acknowledged.fetch_add(count, Ordering::SeqCst);
         Ok(())
+    }
+}
+
+impl Pace {
+    /// Waits for the service, but not for ever: it may be dead, or have lost something.
+    async fn keep(&self, written: u64) {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        let mut progress = self.progress.clone();
+        let near = progress.wait_for(|now| now.done.saturating_add(self.lead) >= written);
+        timeout(PATIENCE, near).await.ok();
     }
 }
 

@@ -12,11 +12,9 @@ use std::{
 };
 
 use changestream::{bson::doc, mongodb::Database};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
+pub(crate) use progress::Progress;
 pub(crate) use supervisor::Lives;
 
 use crate::{
@@ -26,9 +24,8 @@ use crate::{
     log::{Log, parse_entries, parse_versions},
     plan::{Fault, Plan},
     service,
-    writer::Writer,
+    writer::{Pace, Writer},
 };
-use progress::Progress;
 use supervisor::Supervisor;
 
 /// The names of the logs in the folder of a run.
@@ -38,7 +35,8 @@ const ERRORS: &str = "service.stderr";
 
 /// For so long the service may get no further.
 const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
+/// For so long a fault waits for its time.
+const FAULT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -76,10 +74,13 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
         checkpoint_events: plan.checkpoint_events,
         checkpoint_interval: plan.checkpoint_interval.as_millis().try_into()?,
     };
-    let log = Log::append_to(&dir.join(WRITER_LOG))?;
-    let writer = Writer::new(client, database.clone(), log);
-
     let (progress_in, progress) = watch::channel(Progress::default());
+    let log = Log::append_to(&dir.join(WRITER_LOG))?;
+    let pace = Pace {
+        progress: progress.clone(),
+        lead: plan.lead,
+    };
+    let writer = Writer::new(client, database.clone(), log, pace);
     let (finish, finishing) = watch::channel(false);
     let supervisor = Supervisor {
         options,
@@ -150,7 +151,8 @@ async fn drive(
         }
     }
     let writing = writer.write(plan.events, plan.seed);
-    tokio::try_join!(writing, suffer(&plan.faults, deployment, writer))?;
+    let suffering = suffer(&plan.faults, deployment, progress.clone());
+    tokio::try_join!(writing, suffering)?;
 
     let written = writer.acknowledged();
     let mut done = progress.borrow().done;
@@ -169,11 +171,15 @@ async fn drive(
     }
 }
 
-async fn suffer(faults: &[Fault], deployment: Deployment<'_>, writer: &Writer) -> Result<()> {
+async fn suffer(
+    faults: &[Fault],
+    deployment: Deployment<'_>,
+    mut progress: watch::Receiver<Progress>,
+) -> Result<()> {
     for fault in faults {
-        while writer.acknowledged() < fault.after {
-            sleep(POLL).await;
-        }
+        let due = progress.wait_for(|now| now.done >= fault.after);
+        // A service that has lost events may never come so far.
+        timeout(FAULT_WITHIN, due).await.ok();
         deployment.suffer(&fault.kind).await?;
     }
     Ok(())
