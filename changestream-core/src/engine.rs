@@ -20,6 +20,7 @@ use crate::{
     layer::HandlerStack,
     route::Router,
     shutdown::stopped,
+    snapshot::Incoming,
     source::{Batch, Mark},
     tracker::Tracker,
 };
@@ -42,6 +43,7 @@ pub(crate) struct Registered {
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.
 pub(crate) struct Drive {
     lanes: Lanes,
+    rows: Incoming,
     marks: mpsc::Sender<Mark>,
     config: Config,
     lag: Gauge,
@@ -68,12 +70,14 @@ pub(crate) enum Drained {
 impl Drive {
     pub(crate) fn new(
         engine: Engine,
+        rows: Incoming,
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &str,
     ) -> Self {
         Self {
             lanes: Lanes::new(engine, config),
+            rows,
             marks,
             config,
             lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
@@ -96,6 +100,7 @@ impl Drive {
             let is_draining = deadline.is_some();
             if !is_draining {
                 self.admit(&mut at_hand);
+                self.rows.admit(&mut self.lanes, !at_hand.is_done());
             } else if self.lanes.is_idle() {
                 break Drained::Yes;
             }
@@ -123,6 +128,11 @@ impl Drive {
                     Some(batch) => at_hand = AtHand::from(batch),
                     None => deadline = begin_to_drain(),
                 },
+                chunk = self.rows.chunks.recv(), if !is_draining => match chunk {
+                    Some(chunk) => self.rows.push(chunk),
+                    // Who reads snapshots has failed and says so itself.
+                    None => deadline = begin_to_drain(),
+                },
                 _ = ticks.tick() => {}
             }
         };
@@ -139,9 +149,13 @@ impl Drive {
             if self.is_far_ahead() || !self.lanes.admit(change) {
                 return;
             }
+            self.rows.windows.note(change);
             at_hand.events.next();
         }
         if let Some(end) = at_hand.end.take() {
+            if let Some(time) = end.token().0.cluster_time() {
+                self.rows.windows.reach(time);
+            }
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
         }
     }

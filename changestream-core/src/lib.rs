@@ -22,6 +22,7 @@ mod route;
 mod runtime;
 mod shutdown;
 mod sink;
+mod snapshot;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -50,4 +51,8 @@ pub use message::{IntoMessages, Message};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};
+pub use snapshot::{
+    MemorySnapshots, MongoSnapshots, Snapshot, SnapshotRange, SnapshotRecord, SnapshotStore,
+    Snapshots,
+};
 pub use source::StartAt;

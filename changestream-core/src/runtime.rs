@@ -31,6 +31,7 @@ use crate::{
     lease::{LeaseStore, Replica, Tenure},
     route::Router,
     shutdown::shutdown_signal,
+    snapshot::{Incoming, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows},
     source::{Plan, Position, SourceTask, StartAt, preflight},
 };
 
@@ -60,6 +61,8 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) requests: Requests,
 }
 
 /// What a runtime is made of, but for where its events come from.
@@ -74,6 +77,7 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     pub(crate) leases: Arc<dyn LeaseStore>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
 }
 
 impl Parts {
@@ -131,6 +135,11 @@ impl Runtime {
     pub async fn pipeline(&self) -> Result<Vec<Document>, Error> {
         let plan = self.plan().await?;
         Ok(plan.pipeline(&Position::Now))
+    }
+
+    /// Takes snapshots while the runtime runs, for whoever asks: to be had before it does.
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
     }
 
     async fn plan(&self) -> Result<Plan, Error> {
@@ -238,7 +247,9 @@ struct Running {
 impl Running {
     async fn start(runtime: &Runtime, epoch: i64) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
-        let Runtime { database, parts } = runtime;
+        let Runtime {
+            database, parts, ..
+        } = runtime;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
@@ -257,7 +268,15 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
+        let (await_time, await_times) = watch::channel(Plan::MAX_AWAIT_TIME);
+        let mut source = SourceTask::new(
+            plan,
+            client.clone(),
+            position,
+            batches_in,
+            stopped.clone(),
+            await_times,
+        );
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -274,10 +293,33 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
+        let windows = Arc::<Windows>::default();
+        let (chunks_in, chunks) = mpsc::channel(1);
+        let snapshots = SnapshotTask {
+            client,
+            database: database.name().to_owned(),
+            runtime: Arc::clone(&parts.name),
+            epoch,
+            config,
+            store: Arc::clone(&parts.snapshots),
+            targets: Targets::of(&parts.selections(), database.name()),
+            is_first_start,
+            windows: Arc::clone(&windows),
+            chunks: chunks_in,
+            await_time,
+            requests: Arc::clone(&runtime.requests),
+        };
+        tasks.spawn(snapshots.run(stopped));
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let engine = parts.clone().into_engine(database.name());
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &parts.name),
+            drive: Drive::new(
+                engine,
+                Incoming::new(chunks, windows),
+                marks_in,
+                config,
+                &parts.name,
+            ),
             batches,
             stop,
             tasks,

@@ -7,6 +7,7 @@ mod modes;
 mod plan;
 mod position;
 mod preflight;
+mod scan;
 mod scope;
 mod task;
 
@@ -17,5 +18,6 @@ pub(crate) use modes::DocumentModes;
 pub(crate) use plan::Plan;
 pub(crate) use position::{Mark, Position};
 pub(crate) use preflight::preflight;
+pub(crate) use scan::{Page, Part, Scan, collections};
 pub(crate) use scope::Scope;
 pub(crate) use task::SourceTask;

@@ -22,11 +22,13 @@ pub(crate) struct Plan {
     modes: DocumentModes,
     stages: Vec<Document>,
     batch_size: u32,
+    /// How long the server waits for a change before it answers with an empty batch.
+    pub(super) await_time: Duration,
     reply_timeout: Duration,
 }
 
 impl Plan {
-    /// How long the server waits for a change before it answers with an empty batch.
+    /// The longest time that the server waits for a change before it answers with an empty batch.
     pub(crate) const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(
@@ -41,6 +43,7 @@ impl Plan {
             scope,
             modes,
             batch_size: config.batch_size,
+            await_time: Self::MAX_AWAIT_TIME,
             reply_timeout: config.reply_timeout,
         }
     }
@@ -112,7 +115,7 @@ impl Plan {
         };
         aggregate
             .batch_size(self.batch_size)
-            .max_await_time(Self::MAX_AWAIT_TIME)
+            .max_await_time(self.await_time)
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .batch()

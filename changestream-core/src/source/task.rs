@@ -28,6 +28,8 @@ pub(crate) struct SourceTask {
     position: Position,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
+    /// How long the server is to wait for a change.
+    await_time: watch::Receiver<Duration>,
     state: State,
 }
 
@@ -45,6 +47,7 @@ impl SourceTask {
         position: Position,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
+        await_time: watch::Receiver<Duration>,
     ) -> Self {
         Self {
             plan,
@@ -52,6 +55,7 @@ impl SourceTask {
             position,
             batches,
             stop,
+            await_time,
             state: State::Closed { failures: 0 },
         }
     }
@@ -112,6 +116,7 @@ impl SourceTask {
     /// The next batch.
     async fn next(&mut self) -> Result<Batch, Error> {
         loop {
+            self.keep_await_time();
             match &mut self.state {
                 State::Closed { failures } => {
                     let failures = *failures;
@@ -143,6 +148,18 @@ impl SourceTask {
                     }
                 },
             }
+        }
+    }
+
+    /// A cursor keeps the time that it was opened with.
+    fn keep_await_time(&mut self) {
+        let await_time = *self.await_time.borrow_and_update();
+        if self.plan.await_time == await_time {
+            return;
+        }
+        self.plan.await_time = await_time;
+        if let State::Open { failures, .. } = self.state {
+            self.state = State::Closed { failures };
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     lane::Turn,
     layer::Outcome,
     lease::MemoryLeases,
+    snapshot::MemorySnapshots,
 };
 
 /// Stands for the server where there is none.
@@ -94,6 +95,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
             |_| Arc::new(MemoryLeases::default()),
+            |_| Arc::new(MemorySnapshots::default()),
         )?;
         Ok(TestRuntime {
             engine: parts.into_engine(DATABASE),
