@@ -265,7 +265,7 @@ async fn events_win_over_documents_that_were_read_before_them() -> TestResult {
     })
     .await;
     orders
-        .update_one(doc! { "_id": 50 }, doc! { "$set": { "n": 5_000 } })
+        .update_one(doc! { "_id": 50 }, doc! { "$set": { "n": 5_000_i64 } })
         .await?;
     orders.delete_one(doc! { "_id": 51 }).await?;
     orders.delete_one(doc! { "_id": 52 }).await?;

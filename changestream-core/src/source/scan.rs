@@ -102,6 +102,32 @@ impl Scan {
         limit: usize,
         since: Timestamp,
     ) -> Result<Page, Error> {
+        let mut page = self.read_once(part, limit, since).await?;
+        if let Part::Range {
+            from,
+            after,
+            to: None,
+        } = part
+            && let Some(min) = after.or(*from)
+            && page.is_last
+        {
+            // Where `min` is given and `max` is not, the server leaves out the greatest key of all.
+            let greatest = rawdoc! { "_id": RawBson::MaxKey };
+            if min.as_bytes() != greatest.as_bytes() {
+                let last = self.read_once(&Part::Keys(&[greatest]), 1, since).await?;
+                page.documents.extend(last.documents);
+                page.read_at = last.read_at;
+            }
+        }
+        Ok(page)
+    }
+
+    async fn read_once(
+        &self,
+        part: &Part<'_>,
+        limit: usize,
+        since: Timestamp,
+    ) -> Result<Page, Error> {
         let find = self.find(part, limit, since);
         let reply = self.patiently(|| async {
             let database = self.client.database(&self.database);
@@ -184,6 +210,8 @@ impl Scan {
             })
             .await?;
         drawn.dedup();
+        // No bounds: nothing is on the far side of them.
+        drawn.retain(|key| !matches!(id(key), RawBson::MinKey | RawBson::MaxKey));
         Ok(evenly(drawn, ranges.saturating_sub(1)))
     }
 
