@@ -15,7 +15,11 @@ use std::{
 use changestream::{Operation, RuntimeBuilder, Snapshot, StartAt, prelude::*};
 use futures::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId, spec::BinarySubtype};
-use support::{Event, Scene, Seen, Started, TestResult, eventually, recorder};
+use support::{
+    Event, Scene, Seen, Started, TestResult, eventually,
+    failpoint::{Failure, fail, heal},
+    recorder, within,
+};
 
 /// A builder of a runtime that begins with what is there.
 fn runtime<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
@@ -419,32 +423,37 @@ async fn snapshot_is_done<S>(scene: &Scene<S>) {
 async fn rows_and_events_of_a_document_come_in_order() -> TestResult {
     let scene = Scene::new().await;
     let seen = Seen::default();
-    fill(&scene, 0..500).await?;
+    fill(&scene, 0..400).await?;
     let done = AtomicBool::new(false);
-    let writing = async {
+    // Each gives its own documents one version after the other.
+    let writer = async |part: i64| {
+        let orders = scene.collection("orders");
         for n in 1_000_i64.. {
             if done.load(Ordering::SeqCst) {
                 break;
             }
-            let id = fastrand::i64(0..500);
+            let id = fastrand::i64(0..100) * 4 + part;
             let update = doc! { "$set": { "n": n } };
-            scene
-                .collection("orders")
-                .update_one(doc! { "_id": id }, update)
-                .await?;
+            orders.update_one(doc! { "_id": id }, update).await?;
         }
         TestResult::Ok(())
     };
     let running = async {
-        let builder = runtime(&scene, &seen).snapshot_chunk(20);
-        let started = Started::new(builder.handlers([recorder(&["orders"])]));
+        let handle = |State(seen): State<Seen>, change: RawChange| async move {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            seen.push(Event::of(&change, 1));
+            Ok::<_, HandlerError>(())
+        };
+        let handler = HandlerSpec::new("slow", handle).collections(["orders"]);
+        let started = Started::new(runtime(&scene, &seen).handlers([handler]));
         snapshot_is_done(&scene).await;
         done.store(true, Ordering::SeqCst);
         started
     };
+    let writing = futures::future::try_join_all((0..4).map(writer));
     let (started, written) = tokio::join!(running, writing);
     written?;
-    let events = seen.until(|events| rows(events).len() >= 500).await;
+    let events = seen.until(|events| rows(events).len() >= 400).await;
     started.stop().await?;
     let mut newest = HashMap::new();
     for event in &events {
@@ -454,5 +463,39 @@ async fn rows_and_events_of_a_document_come_in_order() -> TestResult {
             "{event:?} after {before:?}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn documents_are_not_ahead_of_the_stream() -> TestResult {
+    let scene = Scene::own().await;
+    let seen = Seen::default();
+    let builder = runtime(&scene, &seen).snapshot(Snapshot::Never);
+    let runtime = builder.handlers([recorder(&["orders"])]).build()?;
+    let snapshots = runtime.snapshots();
+    let (shutdown, asked) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(runtime.run_until(async { drop(asked.await) }));
+    eventually("it watches", async || scene.checkpoint().await).await;
+    scene.insert([1]).await?;
+    seen.count(1).await;
+
+    let stream = ["aggregate", "getMore"];
+    let failure = Failure::resumable(11600);
+    fail(&scene.client, &stream, "alwaysOn", failure).await?;
+    let orders = scene.collection("orders");
+    for n in [100_i64, 200] {
+        let update = doc! { "$set": { "n": n } };
+        orders.update_one(doc! { "_id": 1 }, update).await?;
+    }
+    let asking = tokio::spawn(async move { snapshots.request("orders", doc! {}).await });
+    // As long as the first reads would take many times over.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(seen.ids().len(), 1);
+    heal(&scene.client).await?;
+    assert_eq!(within("it is taken", asking).await??, 1);
+    let n: Vec<_> = seen.events().iter().filter_map(|event| event.n).collect();
+    assert_eq!(n, [1, 100, 200, 200]);
+    shutdown.send(()).ok();
+    within("it stops", running).await??;
     Ok(())
 }

@@ -94,6 +94,42 @@ async fn after_crashes_it_goes_on_where_it_stopped() -> TestResult {
 }
 
 #[tokio::test]
+async fn progress_does_not_pass_a_document_that_is_not_done() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    fill(&scene, 0..40).await?;
+    let start = |held: Option<i64>| {
+        let handle = move |State(seen): State<Seen>, change: RawChange| async move {
+            let event = Event::of(&change, 1);
+            if event.id == held {
+                return Err(HandlerError::retry_after(
+                    Duration::from_secs(3600),
+                    "not yet",
+                ));
+            }
+            seen.push(event);
+            Ok(())
+        };
+        let handler = HandlerSpec::new("handler", handle).collections(["orders"]);
+        let builder = runtime(&scene, &seen)
+            .snapshot_readers(1)
+            .snapshot_chunk(10);
+        Started::new(builder.handlers([handler]))
+    };
+    let started = start(Some(13));
+    seen.all((10..20).filter(|id| *id != 13)).await;
+    // Whatever it might save or read further, it would by now.
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(seen.ids().len(), 19, "the next chunk waits");
+    started.crash().await;
+    let started = start(None);
+    seen.all(0..40).await;
+    started.stop().await?;
+    assert_eq!(seen.ids().len(), 19 + 30, "the first chunk was done");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_clean_shutdown_in_the_middle_loses_nothing() -> TestResult {
     let scene = Scene::new().await;
     let seen = Seen::default();

@@ -17,6 +17,8 @@ use crate::{event::RawChange, lane::Lanes};
 pub(crate) struct Chunk {
     pub(crate) rows: VecDeque<RawChange>,
     pub(crate) window: Window,
+    /// It has been waited for already: it goes before others.
+    pub(crate) is_again: bool,
     /// When the stream must have come to; `None` where they go at once, room or not.
     pub(crate) ripe_at: Option<Timestamp>,
     pub(crate) in_flight: Rows,
@@ -73,9 +75,9 @@ impl Incoming {
     }
 
     pub(crate) fn push(&mut self, chunk: Chunk) {
-        match chunk.ripe_at {
-            Some(_) => self.waiting.push_back(chunk),
-            None => self.waiting.push_front(chunk),
+        match chunk.is_again {
+            false => self.waiting.push_back(chunk),
+            true => self.waiting.push_front(chunk),
         }
     }
 

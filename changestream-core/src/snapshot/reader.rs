@@ -13,7 +13,7 @@ use crate::{
 /// After so many reads that the stream was faster than, documents go to the lanes as soon as they are read.
 ///
 /// They may be ahead of the stream then: the handler sees their newest state, and then the events that led to it.
-const PATIENT_READS: u32 = 3;
+const PATIENT_READS: u32 = 8;
 
 /// Reads a collection, chunk by chunk.
 #[derive(Debug)]
@@ -55,9 +55,8 @@ impl Reader {
             is_last: read.page.is_last,
         };
         let in_flight = Rows::default();
-        let ripe_at = Some(read.page.read_at);
-        let mut changed = self.hand_over(read, ripe_at, &in_flight).await?;
         let mut reads = 1;
+        let mut changed = self.hand_over(read, reads, &in_flight).await?;
         while !changed.is_empty() {
             let read = self.read(&Part::Keys(&changed), changed.len()).await?;
             // What is not there any more was deleted; a reply that is full leaves the rest for later.
@@ -65,10 +64,9 @@ impl Reader {
                 true => Vec::new(),
                 false => self.not_in(&read.page, &changed),
             };
-            let ripe_at = (reads < PATIENT_READS).then_some(read.page.read_at);
-            changed = self.hand_over(read, ripe_at, &in_flight).await?;
-            changed.extend(left);
             reads += 1;
+            changed = self.hand_over(read, reads, &in_flight).await?;
+            changed.extend(left);
         }
         in_flight.all_done().await;
         Ok(step)
@@ -85,12 +83,12 @@ impl Reader {
         })
     }
 
-    /// Waits until the lanes have what was read; the keys of those documents that they have not, for they have
+    /// Waits until the lanes have what was read, this often by now; the keys of those documents that they have not, for they have
     /// changed.
     async fn hand_over(
         &self,
         read: Read,
-        ripe_at: Option<Timestamp>,
+        reads: u32,
         in_flight: &Rows,
     ) -> Result<Vec<RawDocumentBuf>, Error> {
         let documents = read.page.documents.iter();
@@ -99,7 +97,8 @@ impl Reader {
         let chunk = Chunk {
             rows: rows.collect::<Result<_, _>>()?,
             window: read.window,
-            ripe_at,
+            is_again: reads > 1,
+            ripe_at: (reads <= PATIENT_READS).then_some(read.page.read_at),
             in_flight: in_flight.clone(),
             changed: Vec::new(),
             admitted,
