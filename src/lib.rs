@@ -68,6 +68,7 @@
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
+//! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the newest handled event, 0 once caught up (label `runtime` only) |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
@@ -117,7 +118,7 @@ pub mod prelude {
     pub use crate::{
         Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
         HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
-        Runtime, SinkSpec, State, UpdateDescription, handlers, shutdown_signal,
+        Runtime, SinkSpec, Snapshot, State, UpdateDescription, handlers, shutdown_signal,
     };
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use changestream::{Operation, RuntimeBuilder, Snapshot, StartAt, prelude::*};
+use changestream::{RuntimeBuilder, StartAt, prelude::*};
 use futures::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId, spec::BinarySubtype};
 use support::{
@@ -482,6 +482,8 @@ async fn documents_are_not_ahead_of_the_stream() -> TestResult {
     let stream = ["aggregate", "getMore"];
     let failure = Failure::resumable(11600);
     fail(&scene.client, &stream, "alwaysOn", failure).await?;
+    // One that was under way is over in a second.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     let orders = scene.collection("orders");
     for n in [100_i64, 200] {
         let update = doc! { "$set": { "n": n } };

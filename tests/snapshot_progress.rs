@@ -5,6 +5,10 @@ mod support;
 use std::{
     collections::{HashMap, HashSet},
     num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +19,10 @@ use changestream::{
 use changestream_testkit::MongoServer;
 use mongodb::bson::{Document, doc};
 use support::{Event, Scene, Seen, Started, TestResult, eventually, recorder, within};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::sleep,
+};
 
 fn runtime<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
     let builder = scene.runtime(seen).start_at(StartAt::Now).concurrency(4);
@@ -217,6 +224,46 @@ async fn a_collection_that_is_watched_later_is_taken_then() -> TestResult {
         "made later, it was in the stream"
     );
     assert!(events.iter().all(|event| event.id.is_some()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_go_first() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    fill(&scene, 0..50).await?;
+    let gate = Arc::new(Semaphore::new(0));
+    let running = Arc::new(AtomicUsize::new(0));
+    let (gated, counted) = (Arc::clone(&gate), Arc::clone(&running));
+    let handle = move |State(seen): State<Seen>, change: RawChange| {
+        let (gate, running) = (Arc::clone(&gated), Arc::clone(&counted));
+        async move {
+            let event = Event::of(&change, 1);
+            if event.operation == Operation::Snapshot {
+                running.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await?.forget();
+            }
+            seen.push(event);
+            Ok::<_, HandlerError>(())
+        }
+    };
+    let handler = HandlerSpec::new("gated", handle).collections(["orders"]);
+    let handler = handler.timeout(Duration::from_secs(3600));
+    let builder = runtime(&scene, &seen).concurrency(2);
+    let started = Started::new(builder.handlers([handler]));
+    eventually("all lanes have rows", async || {
+        (running.load(Ordering::SeqCst) == 2).then_some(())
+    })
+    .await;
+    scene.insert([50]).await?;
+    // The event is behind the rows by now.
+    sleep(Duration::from_secs(1)).await;
+    gate.add_permits(1);
+    let events = seen.all([50]).await;
+    assert_eq!(events.len(), 2, "the next lane that is free takes it");
+    gate.add_permits(49);
+    seen.all(0..50).await;
+    started.stop().await?;
     Ok(())
 }
 
