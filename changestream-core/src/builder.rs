@@ -9,13 +9,15 @@ use crate::{
     dead_letter::{DeadLetterStore, MongoDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
+    health::HealthReporter,
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
+    processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
     snapshot::{MongoSnapshots, Snapshot, SnapshotStore, Snapshots},
-    source::StartAt,
+    source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
 };
 
 /// Puts a [`Runtime`] together. Made by [`Runtime::builder`].
@@ -35,6 +37,7 @@ pub struct RuntimeBuilder<S, D = Database> {
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
     leases: Option<Arc<dyn LeaseStore>>,
     snapshots: Option<Arc<dyn SnapshotStore>>,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
 impl<D> RuntimeBuilder<(), D> {
@@ -52,6 +55,7 @@ impl<D> RuntimeBuilder<(), D> {
             dead_letters: None,
             leases: None,
             snapshots: None,
+            deduplicate: None,
         }
     }
 }
@@ -80,6 +84,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             dead_letters: self.dead_letters,
             leases: self.leases,
             snapshots: self.snapshots,
+            deduplicate: self.deduplicate,
         }
     }
 
@@ -185,8 +190,8 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream may be overdue before its connection counts as dead, and the stream
-    /// goes on over another one; 30 s by default.
+    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
         self
@@ -231,6 +236,30 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// What to do when the oplog no longer holds the place to go on from; fail by default.
+    pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
+        self.config.stream.lost_history = policy;
+        self
+    }
+
+    /// What to do with an event of more than 16 MB; split it by default, where the server can.
+    pub fn on_oversize_event(mut self, policy: OnOversizeEvent) -> Self {
+        self.config.stream.oversize_event = policy;
+        self
+    }
+
+    /// What to do with an event that lacks an image which its handler requires; fail by default.
+    pub fn on_missing_image(mut self, policy: OnMissingImage) -> Self {
+        self.config.stream.missing_image = policy;
+        self
+    }
+
+    /// What to do when what the stream watches is dropped or renamed; restart by default.
+    pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
+        self.config.stream.invalidate = policy;
+        self
+    }
+
     /// Keeps checkpoints here instead of in the watched database.
     pub fn checkpoint_store(mut self, store: impl CheckpointStore) -> Self {
         self.checkpoints = Some(Arc::new(store));
@@ -255,6 +284,32 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
+    /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
+    ///
+    /// It suppresses most duplicates, not all: delivery stays at least once. An event is recorded after its
+    /// handler has succeeded and its messages have arrived, so a crash between the effect and the record repeats
+    /// the effect, as do two runtimes that handle one event at the same time. For effects exactly once take a
+    /// [`Transaction`](crate::Transaction), or have the receiver deduplicate by
+    /// [`Delivery::id`](crate::Delivery::id). What became a dead letter is not recorded, so that it can be
+    /// replayed.
+    ///
+    /// It is an option and not a tower layer for [`layer`](Self::layer), because those run before the delivery:
+    /// an event recorded there and interrupted before its messages arrived would be skipped when it comes again,
+    /// and the messages lost.
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
+    /// How long it is remembered which events were processed in a [`Transaction`](crate::Transaction); 7 days by
+    /// default. Choose it longer than the oplog reaches back: an event that is not in the oplog any more
+    /// cannot come again.
+    pub fn processed_retention(mut self, retention: Duration) -> Self {
+        self.config.processed_retention = retention;
+        self
+    }
+
     pub(crate) fn into_parts(
         self,
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
@@ -266,7 +321,14 @@ impl<S, D> RuntimeBuilder<S, D> {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
         let name: Arc<str> = name.into();
-        let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for handler in handlers
+            .iter_mut()
+            .filter(|handler| !handler.needs.transaction)
+        {
+            let store = handler.deduplicate.take();
+            handler.deduplicate = store.or_else(|| self.deduplicate.clone());
+        }
         check_positive("timeout", self.config.policy.timeout)?;
         let config = &self.config;
         for (what, count) in [
@@ -281,6 +343,10 @@ impl<S, D> RuntimeBuilder<S, D> {
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_lease(self.config.lease)?;
+        check_positive(
+            "retention of processed events",
+            self.config.processed_retention,
+        )?;
         check_names(&handlers, &self.sinks)?;
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -312,6 +378,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             dead_letters,
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
             snapshots: self.snapshots.unwrap_or_else(|| snapshots(&self.source)),
+            transactions: None,
         };
         Ok((self.source, parts))
     }
@@ -326,16 +393,20 @@ impl<S> RuntimeBuilder<S> {
     /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, or
     /// when the lease is shorter than a second or longer than a day.
     pub fn build(self) -> Result<Runtime, Error> {
-        let (database, parts) = self.into_parts(
+        let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
             |database| Arc::new(MongoSnapshots::new(database)),
         )?;
+        let health = HealthReporter::new(&parts.name);
+        let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
+        parts.transactions = Some(Transactions::new(processed, &parts.name));
         let (snapshots, requests) = Snapshots::new();
         Ok(Runtime {
             database,
             parts,
+            health,
             snapshots,
             requests,
         })

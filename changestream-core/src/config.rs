@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use crate::{layer::Policy, snapshot::Snapshot};
+use crate::{layer::Policy, processed::MongoProcessed, snapshot::Snapshot, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
+    pub(crate) stream: StreamPolicy,
     pub(crate) concurrency: usize,
     pub(crate) in_flight_events: usize,
     pub(crate) in_flight_bytes: usize,
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) snapshot_rate: u32,
     pub(crate) snapshot_readers: usize,
     pub(crate) snapshot_chunk: usize,
+    pub(crate) processed_retention: Duration,
 }
 
 impl Config {
@@ -41,6 +43,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            stream: StreamPolicy::default(),
             concurrency: 16,
             in_flight_events: 1_024,
             in_flight_bytes: 64 << 20,
@@ -54,6 +57,7 @@ impl Default for Config {
             snapshot_rate: 0,
             snapshot_readers: 4,
             snapshot_chunk: 1_000,
+            processed_retention: MongoProcessed::RETENTION,
         }
     }
 }

@@ -21,7 +21,11 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, event::ResumeToken};
+use crate::{
+    error::StoreError,
+    event::{ClusterTime, ResumeToken},
+    gap::Gap,
+};
 
 /// Where a runtime of some name goes on, and who may say so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,8 +47,18 @@ impl Checkpoint {
     /// The resume token, where the position is one.
     pub fn token(&self) -> Option<&ResumeToken> {
         match self.position.as_ref()? {
-            ResumePoint::ResumeAfter(token) | ResumePoint::StartAfter(token) => Some(token),
+            ResumePoint::ResumeAfter(token)
+            | ResumePoint::StartAfter(token)
+            | ResumePoint::SplitEvent(token) => Some(token),
             ResumePoint::OperationTime(_) => None,
+        }
+    }
+
+    /// The time of the position, where there is one that tells it.
+    pub fn cluster_time(&self) -> Option<ClusterTime> {
+        match self.position.as_ref()? {
+            ResumePoint::OperationTime(time) => Some(*time),
+            _ => self.token()?.cluster_time().map(ClusterTime),
         }
     }
 }
@@ -95,4 +109,40 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be saved.
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError>;
+
+    /// Writes down what is given up of the stream; done when it is durable. Writing the same gap again, by its
+    /// [`id`](Gap::id), replaces it: it then reaches further.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. It is tried again; the stream waits.
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError>;
+
+    /// The checkpoints of all runtimes, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError>;
+
+    /// Takes the position from the checkpoint of the runtime named `runtime`, durably, and leaves its epoch;
+    /// `false` where there was none. The next start is as the first: at its [`StartAt`](crate::StartAt), and
+    /// the events before that are not handled. A runtime that runs saves its position again.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError>;
+}
+
+/// A checkpoint as its store lists it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StoredCheckpoint {
+    /// The name of the runtime.
+    pub runtime: String,
+    /// What is stored; an error where that is no checkpoint.
+    pub checkpoint: Result<Checkpoint, StoreError>,
+    /// When it was saved, by the store's clock, where the store notes that.
+    pub saved_at: Option<bson::DateTime>,
 }

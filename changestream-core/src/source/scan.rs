@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::fault::Fault;
 use crate::{
-    error::{Error, Kind},
+    error::{Error, Kind, brief},
     event::Namespace,
     layer::Backoff,
 };
@@ -268,13 +268,18 @@ where
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => match Fault::of_cursor(error) {
                 Fault::Resumable(error) | Fault::Transient(error) => error,
-                Fault::Fatal(error) => return Err(error.reworded(Kind::Snapshot, what)),
+                fault => return Err(fault.into_error().reworded(Kind::Snapshot, what)),
             },
             Err(_elapsed) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
         };
         failures += 1;
         let wait = BACKOFF.wait(failures);
-        tracing::warn!(failures, ?wait, error = %error.kind, "{what}; it is tried again");
+        tracing::warn!(
+            failures,
+            ?wait,
+            error = brief(&error),
+            "{what}; it is tried again"
+        );
         sleep(wait).await;
     }
 }
