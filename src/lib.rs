@@ -85,6 +85,7 @@
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
+//! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
 //! | `changestream_ready` | gauge | 0 or 1 | the stream is open and checkpoints are saved (label `runtime` only) |
 //! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `checkpoints` |
@@ -136,7 +137,8 @@ pub mod prelude {
     pub use crate::{
         Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
         HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
-        Runtime, SinkSpec, State, Transaction, UpdateDescription, handlers, shutdown_signal,
+        Runtime, SinkSpec, Snapshot, State, Transaction, UpdateDescription, handlers,
+        shutdown_signal,
     };
 }
 

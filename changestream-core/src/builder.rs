@@ -1,4 +1,4 @@
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mongodb::Database;
 use tower::{Layer, Service};
@@ -16,6 +16,7 @@ use crate::{
     processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
+    snapshot::{MongoSnapshots, Snapshot, SnapshotStore, Snapshots},
     source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
 };
 
@@ -35,6 +36,7 @@ pub struct RuntimeBuilder<S, D = Database> {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
     leases: Option<Arc<dyn LeaseStore>>,
+    snapshots: Option<Arc<dyn SnapshotStore>>,
     deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
@@ -52,6 +54,7 @@ impl<D> RuntimeBuilder<(), D> {
             checkpoints: None,
             dead_letters: None,
             leases: None,
+            snapshots: None,
             deduplicate: None,
         }
     }
@@ -80,6 +83,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             checkpoints: self.checkpoints,
             dead_letters: self.dead_letters,
             leases: self.leases,
+            snapshots: self.snapshots,
             deduplicate: self.deduplicate,
         }
     }
@@ -207,6 +211,31 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Whether to begin with the documents that are there already; never by default.
+    pub fn snapshot(mut self, snapshot: Snapshot) -> Self {
+        self.config.snapshot = snapshot;
+        self
+    }
+
+    /// Hands over at most so many documents of snapshots in a second; as many as the handlers take by default.
+    pub fn snapshot_rate(mut self, documents: NonZeroU32) -> Self {
+        self.config.snapshot_rate = documents.get();
+        self
+    }
+
+    /// How many parts of collections are read at a time for snapshots, 4 by default. Each holds a chunk in memory.
+    pub fn snapshot_readers(mut self, readers: usize) -> Self {
+        self.config.snapshot_readers = readers;
+        self
+    }
+
+    /// The most documents that a snapshot reads at a time, 1,000 by default, and 16 MB at most. Once a chunk is done, its
+    /// documents do not come again after a crash.
+    pub fn snapshot_chunk(mut self, documents: usize) -> Self {
+        self.config.snapshot_chunk = documents;
+        self
+    }
+
     /// What to do when the oplog no longer holds the place to go on from; fail by default.
     pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
         self.config.stream.lost_history = policy;
@@ -249,6 +278,12 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Keeps the progress of snapshots here instead of in the watched database.
+    pub fn snapshot_store(mut self, store: impl SnapshotStore) -> Self {
+        self.snapshots = Some(Arc::new(store));
+        self
+    }
+
     /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
     /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
     ///
@@ -280,6 +315,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
         dead_letters: impl FnOnce(&D) -> Arc<dyn DeadLetterStore>,
         leases: impl FnOnce(&D) -> Arc<dyn LeaseStore>,
+        snapshots: impl FnOnce(&D) -> Arc<dyn SnapshotStore>,
     ) -> Result<(D, Parts), Error> {
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
@@ -299,6 +335,8 @@ impl<S, D> RuntimeBuilder<S, D> {
             ("concurrency", config.concurrency),
             ("bound of the events in flight", config.in_flight_events),
             ("bound of the bytes in flight", config.in_flight_bytes),
+            ("number of snapshot readers", config.snapshot_readers),
+            ("size of a snapshot's chunks", config.snapshot_chunk),
         ] {
             check_not_zero(what, count == 0)?;
         }
@@ -339,6 +377,7 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
+            snapshots: self.snapshots.unwrap_or_else(|| snapshots(&self.source)),
             transactions: None,
         };
         Ok((self.source, parts))
@@ -358,14 +397,18 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
+            |database| Arc::new(MongoSnapshots::new(database)),
         )?;
         let health = HealthReporter::new(&parts.name);
         let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
         parts.transactions = Some(Transactions::new(processed, &parts.name));
+        let (snapshots, requests) = Snapshots::new();
         Ok(Runtime {
             database,
             parts,
             health,
+            snapshots,
+            requests,
         })
     }
 }

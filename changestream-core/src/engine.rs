@@ -22,6 +22,7 @@ use crate::{
     layer::{HandlerStack, ImageGuard},
     route::Router,
     shutdown::stopped,
+    snapshot::Incoming,
     source::{Batch, Mark},
     tracker::Tracker,
 };
@@ -54,6 +55,7 @@ impl Engine {
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.
 pub(crate) struct Drive {
     lanes: Lanes,
+    rows: Incoming,
     marks: mpsc::Sender<Mark>,
     config: Config,
     health: HealthReporter,
@@ -81,6 +83,7 @@ pub(crate) enum Drained {
 impl Drive {
     pub(crate) fn new(
         engine: Engine,
+        rows: Incoming,
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &str,
@@ -88,6 +91,7 @@ impl Drive {
     ) -> Self {
         Self {
             lanes: Lanes::new(engine, config),
+            rows,
             marks,
             config,
             health,
@@ -111,6 +115,7 @@ impl Drive {
             let is_draining = deadline.is_some();
             if !is_draining {
                 self.admit(&mut at_hand);
+                self.rows.admit(&mut self.lanes, !at_hand.is_done());
             } else if self.lanes.is_idle() {
                 break Drained::Yes;
             }
@@ -138,6 +143,11 @@ impl Drive {
                     Some(batch) => at_hand = AtHand::from(batch),
                     None => deadline = begin_to_drain(),
                 },
+                chunk = self.rows.chunks.recv(), if !is_draining => match chunk {
+                    Some(chunk) => self.rows.push(chunk),
+                    // Who reads snapshots has failed and says so itself.
+                    None => deadline = begin_to_drain(),
+                },
                 _ = ticks.tick() => {}
             }
         };
@@ -155,9 +165,13 @@ impl Drive {
             if self.is_far_ahead() || !self.lanes.admit(change) {
                 return;
             }
+            self.rows.windows.note(change);
             at_hand.events.next();
         }
         if let Some(end) = at_hand.end.take() {
+            if let Some(time) = end.token().0.cluster_time() {
+                self.rows.windows.reach(time);
+            }
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
             crate::crash_point!("batch.ended");
         }

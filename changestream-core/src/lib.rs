@@ -29,6 +29,7 @@ mod route;
 mod runtime;
 mod shutdown;
 mod sink;
+mod snapshot;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -69,4 +70,8 @@ pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};
+pub use snapshot::{
+    MemorySnapshots, MongoSnapshots, Snapshot, SnapshotRange, SnapshotRecord, SnapshotStore,
+    Snapshots,
+};
 pub use source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt};

@@ -35,6 +35,7 @@ use crate::{
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
+    snapshot::{Incoming, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows},
     source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
@@ -64,6 +65,8 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) requests: Requests,
     pub(crate) health: HealthReporter,
 }
 
@@ -79,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     pub(crate) leases: Arc<dyn LeaseStore>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
     /// For handlers that take a transaction; `None` where there is no server.
     pub(crate) transactions: Option<Transactions>,
 }
@@ -171,6 +175,11 @@ impl Runtime {
     /// orchestrator, and to wait until it watches.
     pub fn health(&self) -> Health {
         self.health.health()
+    }
+
+    /// Takes snapshots while the runtime runs, for whoever asks: to be had before it does.
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
     }
 
     async fn plan(&self) -> Result<Plan, Error> {
@@ -327,6 +336,8 @@ impl Running {
             database,
             parts,
             health,
+            requests,
+            ..
         } = runtime;
         parts.prepare_processed().await?;
         let client = database.client().clone();
@@ -351,6 +362,7 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
+        let (await_time, await_times) = watch::channel(Plan::MAX_AWAIT_TIME);
         let (failure_in, failure) = mpsc::channel(1);
         let guard = ImageGuard {
             modes: plan.modes(),
@@ -362,11 +374,12 @@ impl Running {
         };
         let mut source = SourceTask::new(
             plan,
-            client,
+            client.clone(),
             position,
             gaps,
             batches_in,
-            stopped,
+            stopped.clone(),
+            await_times,
             health.clone(),
         );
         let start = source.open().await?;
@@ -389,6 +402,23 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
+        let windows = Arc::<Windows>::default();
+        let (chunks_in, chunks) = mpsc::channel(1);
+        let snapshots = SnapshotTask {
+            client,
+            database: database.name().to_owned(),
+            runtime: Arc::clone(&parts.name),
+            epoch,
+            config,
+            store: Arc::clone(&parts.snapshots),
+            targets: Targets::of(&parts.selections(), database.name()),
+            is_first_start,
+            windows: Arc::clone(&windows),
+            chunks: chunks_in,
+            await_time,
+            requests: Arc::clone(requests),
+        };
+        tasks.spawn(snapshots.run(stopped));
         health.state(RuntimeState::Running);
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
@@ -397,7 +427,14 @@ impl Running {
             engine.guard_images(&guard);
         }
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &parts.name, health.clone()),
+            drive: Drive::new(
+                engine,
+                Incoming::new(chunks, windows),
+                marks_in,
+                config,
+                &parts.name,
+                health.clone(),
+            ),
             batches,
             stop,
             tasks,

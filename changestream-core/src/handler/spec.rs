@@ -123,7 +123,8 @@ impl<S> HandlerSpec<S> {
         self
     }
 
-    /// Receives these operations.
+    /// Receives these operations. With [`Operation::Insert`] go the documents of a
+    /// [snapshot](crate::RuntimeBuilder::snapshot), as [`Operation::Snapshot`].
     #[must_use]
     pub fn operations(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.selection.operations = operations.into_iter().collect();
@@ -256,7 +257,11 @@ impl<S> HandlerSpec<S> {
     pub(crate) fn bind(self, state: Arc<S>) -> Result<BoundHandler, Error> {
         let wrong =
             |problem: String| Error::configuration(format!("handler `{}`: {problem}", self.name));
-        let selection = self.selection().map_err(|error| wrong(error.to_string()))?;
+        let mut selection = self.selection().map_err(|error| wrong(error.to_string()))?;
+        // Whoever wants to know of new documents wants those that were there before, too.
+        if selection.selects(&Operation::Insert) && !selection.selects(&Operation::Snapshot) {
+            selection.operations.push(Operation::Snapshot);
+        }
         if self.name.is_empty() {
             return Err(Error::configuration(
                 "a handler has an empty name; give it one",

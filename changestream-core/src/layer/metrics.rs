@@ -110,6 +110,11 @@ fn describe() {
         Unit::Count,
         "Events and messages being worked on"
     );
+    describe_counter!(
+        "changestream_snapshot_documents_total",
+        Unit::Count,
+        "Documents of snapshots that the handlers are done with"
+    );
     describe_gauge!(
         "changestream_lag_seconds",
         Unit::Seconds,

@@ -15,6 +15,7 @@ use crate::{
     layer::Outcome,
     lease::MemoryLeases,
     replay::{ReplayOutcome, Replayer},
+    snapshot::MemorySnapshots,
 };
 
 /// Stands for the server where there is none.
@@ -110,6 +111,7 @@ impl<S> RuntimeBuilder<S, NoServer> {
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
             |_| Arc::new(MemoryLeases::default()),
+            |_| Arc::new(MemorySnapshots::default()),
         )?;
         let mut handlers = parts.handlers.iter();
         if let Some(handler) = handlers.find(|handler| handler.needs.transaction) {
