@@ -116,13 +116,6 @@ impl Drive {
         crate::crash_point!("batch.begun");
         let end = batch.end();
         let caught_up = batch.events.is_empty();
-        if cfg!(changestream_mutant = "post_batch_in_flight")
-            && let Some(end) = end.clone()
-        {
-            let sequence = self.tracker.begin(end);
-            self.tracker.done(sequence);
-            self.checkpoint_if_due().await?;
-        }
         for change in batch.events {
             if *stop.borrow() {
                 return Ok(());
@@ -131,11 +124,18 @@ impl Drive {
             crate::crash_point!("event.begun");
             if cfg!(changestream_mutant = "commit_before_effect") {
                 self.tracker.done(sequence);
+                self.done += 1;
                 self.checkpoint_if_due().await?;
             }
             self.engine.handle(&change).await;
             crate::crash_point!("event.handled");
             self.tracker.done(sequence);
+            if cfg!(changestream_mutant = "post_batch_in_flight")
+                && let Some(end) = end.clone()
+            {
+                let sequence = self.tracker.begin(end);
+                self.tracker.done(sequence);
+            }
             crate::crash_point!("event.done");
             self.done += 1;
             self.measure_lag(&change);
