@@ -16,6 +16,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     Result,
+    checker::Rule,
     deployment::Pool,
     plan::Plan,
     report::{self, Report},
@@ -44,9 +45,9 @@ pub(crate) struct Options {
     /// Writes a report to this file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// The service is known to break a rule: ends well with the first run that shows it
-    #[arg(long)]
-    expect_violation: bool,
+    /// The service is known to break this rule: ends well with the first run that shows it
+    #[arg(long, value_enum)]
+    expect: Option<Rule>,
     /// The command that the report names
     #[arg(long, default_value = "changestream-crash run")]
     command: String,
@@ -85,7 +86,10 @@ pub(crate) async fn run_all(options: Options) -> Result<bool> {
     if let Some(path) = &options.report {
         fs::write(path, report.text(&options.command, &servers))?;
     }
-    Ok(report.is_good() != options.expect_violation)
+    Ok(match options.expect {
+        Some(_) => shared.is_caught.load(Ordering::SeqCst),
+        None => report.is_good(),
+    })
 }
 
 /// Takes one run after the other; the version of the servers.
@@ -113,10 +117,12 @@ async fn work(shared: Arc<Shared>) -> Result<String> {
         shared.add(&outcome);
         if !outcome.is_good() {
             explain(&outcome);
-            if shared.options.expect_violation {
-                shared.is_caught.store(true, Ordering::SeqCst);
-            } else {
-                println!("    logs: {}", dir.keep().display());
+            match shared.options.expect {
+                Some(rule) if outcome.findings.count(rule) > 0 => {
+                    shared.is_caught.store(true, Ordering::SeqCst);
+                }
+                Some(_) => {}
+                None => println!("    logs: {}", dir.keep().display()),
             }
         }
     }

@@ -211,7 +211,7 @@ fn trouble(rng: &mut Rng) -> Trouble {
         0..4 => Trouble::Poison,
         4..8 => Trouble::Fails(rng.u32(1..=2)),
         8..12 => Trouble::FailsLate(rng.u32(1..=2)),
-        12..20 => Trouble::Slow(rng.u64(1..=4)),
+        12..50 => Trouble::Slow(rng.u64(1..=4)),
         _ => Trouble::None,
     }
 }

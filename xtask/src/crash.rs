@@ -10,14 +10,15 @@ use clap::Args;
 
 use crate::command::{Outcome, Result, cargo, run};
 
-/// Builds in which one rule is broken on purpose, by `cfg(changestream_mutant = "..")`. The checker must catch each.
-const MUTANTS: &[&str] = &[
-    "commit_before_effect",
-    "post_batch_in_flight",
-    "random_lane",
+/// Builds in which something is broken on purpose, by `cfg(changestream_mutant = "..")`, and the rule of the checker that
+/// must catch each.
+const MUTANTS: &[(&str, &str)] = &[
+    ("commit_before_effect", "early-commit"),
+    ("post_batch_in_flight", "early-commit"),
+    ("random_lane", "order"),
 ];
 /// Runs that may pass before a mutant is caught.
-const MUTANT_RUNS: u64 = 10;
+const MUTANT_RUNS: u64 = 20;
 /// The package and the program.
 const CRASH: &str = "changestream-crash";
 
@@ -65,13 +66,13 @@ pub(crate) fn crash(options: &Options) -> Result {
 }
 
 fn catch_mutants(options: &Options) -> Result {
-    for mutant in MUTANTS {
+    for (mutant, rule) in MUTANTS {
         if options.only.as_deref().is_some_and(|only| only != *mutant) {
             continue;
         }
         let mut command = Command::new(build(Some(mutant), options.release)?);
         command.args(run_args(MUTANT_RUNS, options));
-        if run(command.arg("--expect-violation"))? != Outcome::Success {
+        if run(command.args(["--expect", rule]))? != Outcome::Success {
             eprintln!("the mutant {mutant} was not caught in {MUTANT_RUNS} runs");
             return Ok(Outcome::Failure(1));
         }

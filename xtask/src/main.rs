@@ -3,6 +3,7 @@
 //! `cargo xtest`, `cargo demo` and `cargo xbench` are short for `cargo xtask test`, `demo` and `bench`.
 
 mod command;
+#[cfg(unix)]
 mod crash;
 mod demo;
 mod doctor;
@@ -32,6 +33,7 @@ enum Task {
     /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
     Bench(demo::BenchOptions),
     /// Kills a service in every way and checks that nothing is lost
+    #[cfg(unix)]
     Crash(crash::Options),
 }
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::demo(&options),
         Task::Bench(options) => demo::bench(&options),
+        #[cfg(unix)]
         Task::Crash(options) => crash::crash(&options),
     };
     match outcome {

@@ -34,6 +34,8 @@ mod tests;
 
 use std::fmt;
 
+use clap::ValueEnum;
+
 use crate::log::{Entry, Version};
 use history::History;
 
@@ -45,7 +47,7 @@ pub(crate) struct Limits {
 }
 
 /// A rule that a service may break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rule {
     Lost,
     OverBound,

@@ -107,7 +107,8 @@ pub(crate) async fn run(options: Options) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_env_filter(tracing_subscriber::EnvFilter::new(
-            "warn,changestream=info,changestream_core=info",
+            // Dead letters are many, and in its log.
+            "warn,changestream_core=info,changestream_core::layer::dead_letter=error",
         ))
         .init();
     let Err(error) = serve(options).await else {
