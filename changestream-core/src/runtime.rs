@@ -35,7 +35,9 @@ use crate::{
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
-    snapshot::{Incoming, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows},
+    snapshot::{
+        Incoming, Progress, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows,
+    },
     source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
@@ -404,10 +406,12 @@ impl Running {
         let snapshots = SnapshotTask {
             client,
             database: database.name().to_owned(),
-            runtime: Arc::clone(&parts.name),
-            epoch,
             config,
-            store: Arc::clone(&parts.snapshots),
+            progress: Progress {
+                store: Arc::clone(&parts.snapshots),
+                runtime: Arc::clone(&parts.name),
+                epoch,
+            },
             targets: Targets::of(&parts.selections(), database.name()),
             is_first_start,
             windows: Arc::clone(&windows),
