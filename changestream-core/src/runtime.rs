@@ -38,7 +38,9 @@ use crate::{
     snapshot::{
         Incoming, Progress, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows,
     },
-    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
+    source::{
+        OnMissingImage, Plan, Position, SourceTask, StartAt, Wishes, check_reached, preflight,
+    },
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -379,8 +381,10 @@ impl Running {
             position,
             gaps,
             batches_in,
-            stopped.clone(),
-            await_times,
+            Wishes {
+                stop: stopped.clone(),
+                await_time: await_times,
+            },
             health.clone(),
         );
         let start = source.open().await?;
