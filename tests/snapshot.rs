@@ -362,7 +362,9 @@ async fn write_at_random<S>(scene: &Scene<S>, until: impl Fn() -> bool) -> TestR
         n += 1;
         let id = fastrand::i64(0..700);
         match fastrand::u8(..8) {
-            0 => drop(orders.delete_one(doc! { "_id": id }).await?),
+            0 => {
+                orders.delete_one(doc! { "_id": id }).await?;
+            }
             1 => {
                 let document = doc! { "n": n, "replaced": true };
                 let replacing = orders.replace_one(doc! { "_id": id }, document);

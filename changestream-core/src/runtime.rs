@@ -35,8 +35,12 @@ use crate::{
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
-    snapshot::{Incoming, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows},
-    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
+    snapshot::{
+        Incoming, Progress, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows,
+    },
+    source::{
+        OnMissingImage, Plan, Position, SourceTask, StartAt, Wishes, check_reached, preflight,
+    },
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -378,8 +382,10 @@ impl Running {
             position,
             gaps,
             batches_in,
-            stopped.clone(),
-            await_times,
+            Wishes {
+                stop: stopped.clone(),
+                await_time: await_times,
+            },
             health.clone(),
         );
         let start = source.open().await?;
@@ -407,10 +413,12 @@ impl Running {
         let snapshots = SnapshotTask {
             client,
             database: database.name().to_owned(),
-            runtime: Arc::clone(&parts.name),
-            epoch,
             config,
-            store: Arc::clone(&parts.snapshots),
+            progress: Progress {
+                store: Arc::clone(&parts.snapshots),
+                runtime: Arc::clone(&parts.name),
+                epoch,
+            },
             targets: Targets::of(&parts.selections(), database.name()),
             is_first_start,
             windows: Arc::clone(&windows),

@@ -15,6 +15,7 @@ mod chunk;
 mod memory;
 mod mongodb;
 mod pacer;
+mod progress;
 mod reader;
 mod record;
 mod request;
@@ -27,6 +28,7 @@ pub use record::{SnapshotRange, SnapshotRecord};
 pub use request::Snapshots;
 
 pub(crate) use chunk::{Chunk, Incoming, Rows};
+pub(crate) use progress::Progress;
 pub(crate) use request::Requests;
 pub(crate) use task::{SnapshotTask, Targets};
 pub(crate) use window::{Window, Windows};

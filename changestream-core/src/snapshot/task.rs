@@ -14,28 +14,20 @@ use futures::{
 };
 use metrics::Counter;
 use mongodb::Client;
-use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    time::sleep,
-};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
-    Chunk, Requests, Snapshot, SnapshotRecord, SnapshotStore, Windows, pacer::Pacer,
-    reader::Reader, request::Request,
+    Chunk, Progress, Requests, Snapshot, SnapshotRecord, Windows, pacer::Pacer, reader::Reader,
+    request::Request,
 };
 use crate::{
-    checkpoint::Saved,
     config::Config,
-    error::{Error, Kind, StoreError},
+    error::Error,
     event::Operation,
     filter::{Selection, own_collections},
-    layer::Backoff,
     shutdown::stopped,
     source::{Plan, Scan, collections},
 };
-
-/// Between attempts to read or save a record.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// How long the server waits for a change while documents wait for the stream to come to them.
 const SHORT_AWAIT_TIME: Duration = Duration::from_millis(20);
@@ -45,10 +37,8 @@ pub(crate) struct SnapshotTask {
     pub(crate) client: Client,
     /// The runtime's database.
     pub(crate) database: String,
-    pub(crate) runtime: Arc<str>,
-    pub(crate) epoch: i64,
     pub(crate) config: Config,
-    pub(crate) store: Arc<dyn SnapshotStore>,
+    pub(crate) progress: Progress,
     pub(crate) targets: Targets,
     /// The runtime begins without a position.
     pub(crate) is_first_start: bool,
@@ -120,8 +110,8 @@ impl SnapshotTask {
     async fn due(&self) -> Result<Vec<SnapshotRecord>, Error> {
         let mut records = match self.config.snapshot {
             Snapshot::Never => return Ok(Vec::new()),
-            Snapshot::WhenNeeded if self.is_first_start => self.start_over().await?,
-            Snapshot::Initial | Snapshot::WhenNeeded => self.load().await?,
+            Snapshot::WhenNeeded if self.is_first_start => self.progress.start_over().await?,
+            Snapshot::Initial | Snapshot::WhenNeeded => self.progress.load().await?,
         };
         for (database, collection) in &self.targets.0 {
             let has_record = records.iter().any(|record| {
@@ -132,9 +122,10 @@ impl SnapshotTask {
             if has_record {
                 continue;
             }
-            let mut whole = SnapshotRecord::new(database, collection.as_deref(), self.epoch);
+            let mut whole =
+                SnapshotRecord::new(database, collection.as_deref(), self.progress.epoch);
             if collection.is_some() {
-                self.save(&whole).await?;
+                self.progress.save(&whole).await?;
                 records.push(whole);
                 continue;
             }
@@ -146,14 +137,14 @@ impl SnapshotTask {
                 .collect();
             for name in collections(&handle, self.config.reply_timeout).await? {
                 if !known.contains(&name) && self.targets.include(database, &name) {
-                    let record = SnapshotRecord::new(database, Some(&name), self.epoch);
-                    self.save(&record).await?;
+                    let record = SnapshotRecord::new(database, Some(&name), self.progress.epoch);
+                    self.progress.save(&record).await?;
                     records.push(record);
                 }
             }
             // Collections of later on have all their documents in the stream.
             whole.ranges.clear();
-            self.save(&whole).await?;
+            self.progress.save(&whole).await?;
         }
         records.retain(|record| {
             let collection = record.collection.as_deref();
@@ -161,33 +152,6 @@ impl SnapshotTask {
             !record.is_done() && collection.is_some_and(is_wanted)
         });
         Ok(records)
-    }
-
-    /// Forgets what was done, so that all is taken anew: for when the stream cannot go on from where it was. What was
-    /// missed must be recorded before.
-    async fn start_over(&self) -> Result<Vec<SnapshotRecord>, Error> {
-        let mut records = Vec::new();
-        for done in self.load().await? {
-            let collection = done.collection.as_deref();
-            let record = SnapshotRecord::new(&done.database, collection, self.epoch);
-            self.save(&record).await?;
-            records.push(record);
-        }
-        Ok(records)
-    }
-
-    async fn load(&self) -> Result<Vec<SnapshotRecord>, Error> {
-        patiently(|| self.store.load(&self.runtime)).await
-    }
-
-    async fn save(&self, record: &SnapshotRecord) -> Result<(), Error> {
-        match patiently(|| self.store.save(&self.runtime, record)).await? {
-            Saved::Yes => Ok(()),
-            Saved::Stale => {
-                let message = "another replica has taken over, and goes on with the snapshot";
-                Err(Error::new(Kind::LeaseLost, message))
-            }
-        }
     }
 }
 
@@ -201,7 +165,7 @@ struct Taking<'a> {
 
 impl<'a> Taking<'a> {
     fn new(task: &'a SnapshotTask) -> Self {
-        let runtime = task.runtime.to_string();
+        let runtime = task.progress.runtime.to_string();
         Self {
             task,
             readers: Semaphore::new(task.config.snapshot_readers),
@@ -212,7 +176,7 @@ impl<'a> Taking<'a> {
 
     /// Takes the snapshot of `record`, or the rest of it.
     async fn durably(&self, mut record: SnapshotRecord) -> Result<(), Error> {
-        record.epoch = self.task.epoch;
+        record.epoch = self.task.progress.epoch;
         let collection = record.collection.clone().unwrap_or_default();
         let reader = self.reader(
             &record.database,
@@ -222,7 +186,7 @@ impl<'a> Taking<'a> {
         );
         if record.is_new() {
             record.split(self.bounds(&reader).await?);
-            self.task.save(&record).await?;
+            self.task.progress.save(&record).await?;
         }
         let record = Mutex::new(record);
         self.all(&reader, &record, true).await.map(drop)
@@ -243,7 +207,8 @@ impl<'a> Taking<'a> {
                      one whose operations name `snapshot`"
                 )));
             }
-            let mut record = SnapshotRecord::new(database, Some(&collection), self.task.epoch);
+            let mut record =
+                SnapshotRecord::new(database, Some(&collection), self.task.progress.epoch);
             let filter = RawDocumentBuf::try_from(&filter)
                 .map_err(|error| Error::configuration("the filter is no query").caused_by(error))?;
             let is_of_all = filter.is_empty();
@@ -297,7 +262,7 @@ impl<'a> Taking<'a> {
                 record.clone()
             };
             if is_durable {
-                self.task.save(&advanced).await?;
+                self.task.progress.save(&advanced).await?;
             }
             self.pacer.pass(step.documents).await;
         }
@@ -334,26 +299,4 @@ async fn next(requests: &mut mpsc::Receiver<Request>) -> Request {
 
 fn lock(record: &Mutex<SnapshotRecord>) -> std::sync::MutexGuard<'_, SnapshotRecord> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tries until the store does it.
-async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut failures = 0;
-    loop {
-        let error = match attempt().await {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        failures += 1;
-        let wait = BACKOFF.wait(failures);
-        tracing::error!(
-            error = error.brief(),
-            ?wait,
-            "the snapshot waits for its store"
-        );
-        sleep(wait).await;
-    }
 }

@@ -27,4 +27,4 @@ pub(crate) use position::{Mark, Position};
 pub(crate) use preflight::preflight;
 pub(crate) use scan::{Page, Part, Scan, collections};
 pub(crate) use scope::Scope;
-pub(crate) use task::SourceTask;
+pub(crate) use task::{SourceTask, Wishes};

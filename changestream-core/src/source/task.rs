@@ -67,6 +67,13 @@ impl State {
     }
 }
 
+/// What others may ask of it while it runs.
+pub(crate) struct Wishes {
+    pub(crate) stop: watch::Receiver<bool>,
+    /// How long the server is to wait for a change.
+    pub(crate) await_time: watch::Receiver<Duration>,
+}
+
 impl SourceTask {
     pub(crate) fn new(
         plan: Plan,
@@ -74,8 +81,7 @@ impl SourceTask {
         position: Position,
         gaps: GapRecorder,
         batches: mpsc::Sender<Batch>,
-        stop: watch::Receiver<bool>,
-        await_time: watch::Receiver<Duration>,
+        Wishes { stop, await_time }: Wishes,
         health: HealthReporter,
     ) -> Self {
         Self {
