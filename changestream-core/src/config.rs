@@ -15,6 +15,7 @@ pub(crate) struct Config {
     pub(crate) batch_size: u32,
     pub(crate) reply_timeout: Duration,
     pub(crate) lease: Duration,
+    pub(crate) partitions: u32,
 }
 
 impl Config {
@@ -39,6 +40,7 @@ impl Default for Config {
             batch_size: 2_000,
             reply_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(30),
+            partitions: 1,
         }
     }
 }

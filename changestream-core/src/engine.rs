@@ -6,7 +6,7 @@ use std::{
     vec,
 };
 
-use metrics::Gauge;
+use metrics::{Gauge, Label};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -18,6 +18,7 @@ use crate::{
     key::KeyHasher,
     lane::Lanes,
     layer::HandlerStack,
+    partition::Partition,
     route::Router,
     shutdown::stopped,
     source::{Batch, Mark},
@@ -28,6 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) router: Router,
+    /// Which events it takes; all of them where there is none.
+    pub(crate) partition: Option<Partition>,
     pub(crate) handlers: Vec<Registered>,
 }
 
@@ -70,13 +73,17 @@ impl Drive {
         engine: Engine,
         marks: mpsc::Sender<Mark>,
         config: Config,
-        runtime: &str,
+        runtime: &Arc<str>,
     ) -> Self {
+        let mut labels = vec![Label::new("runtime", Arc::clone(runtime))];
+        if let Some(Partition { index, .. }) = engine.partition {
+            labels.push(Label::new("partition", index.to_string()));
+        }
         Self {
             lanes: Lanes::new(engine, config),
             marks,
             config,
-            lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
+            lag: metrics::gauge!("changestream_lag_seconds", labels),
         }
     }
 

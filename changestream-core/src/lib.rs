@@ -18,6 +18,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod partition;
 mod route;
 mod runtime;
 mod shutdown;
@@ -47,6 +48,7 @@ pub use handler::{
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message};
+pub use partition::Partitioning;
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};

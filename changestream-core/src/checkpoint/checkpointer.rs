@@ -6,6 +6,7 @@ use super::{Checkpoint, CheckpointStore, ResumePoint, Saved};
 use crate::{
     error::{Error, Kind},
     layer::Backoff,
+    partition::Partitioning,
     source::Mark,
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct Checkpointer {
     pub(crate) epoch: i64,
     /// That of the last checkpoint.
     pub(crate) sequence: i64,
+    pub(crate) partitioning: Option<Partitioning>,
 }
 
 impl Checkpointer {
@@ -66,6 +68,7 @@ impl Checkpointer {
             fingerprint: self.fingerprint.clone(),
             epoch: self.epoch,
             sequence: self.sequence,
+            partitioning: self.partitioning,
         }
     }
 }

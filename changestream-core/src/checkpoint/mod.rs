@@ -21,7 +21,7 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, event::ResumeToken};
+use crate::{error::StoreError, event::ResumeToken, partition::Partitioning};
 
 /// Where a runtime of some name goes on, and who may say so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Checkpoint {
     pub epoch: i64,
     /// Orders the checkpoints of this runtime: none is below the one before.
     pub sequence: i64,
+    /// How the keys were split into partitions when the position was saved; `None` where they were not.
+    pub partitioning: Option<Partitioning>,
 }
 
 impl Checkpoint {

@@ -19,6 +19,16 @@ impl ResumePoint {
             TokenKind::StartAfter => Self::StartAfter(token),
         }
     }
+
+    /// The place's time; `None` for a token of unknown format.
+    pub(crate) fn cluster_time(&self) -> Option<ClusterTime> {
+        match self {
+            Self::ResumeAfter(token) | Self::StartAfter(token) => {
+                token.cluster_time().map(ClusterTime)
+            }
+            Self::OperationTime(time) => Some(*time),
+        }
+    }
 }
 
 /// How the server is to take a resume token.
