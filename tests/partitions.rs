@@ -399,6 +399,25 @@ async fn one_replica_that_does_all_the_work_is_joined_by_none_that_would_share_i
     Ok(())
 }
 
+/// As after its database was dropped under running replicas.
+#[tokio::test]
+async fn partitions_that_nothing_tells_how_they_were_split_go_on_where_they_were() -> TestResult {
+    let scene = Scene::new().await;
+    let start = || Replica::start(&scene, 3, LONG);
+    let replica = start();
+    scene.insert(0..20).await?;
+    each_seen_once(&[&replica], 0..20).await;
+    replica.runtime.stop().await?;
+    let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
+    checkpoints.delete_one(doc! { "_id": RUNTIME }).await?;
+    scene.insert(20..40).await?;
+    let replica = start();
+    each_seen_once(&[&replica], 20..40).await;
+    assert_eq!(replica.seen.ids().len(), 20, "nothing comes again");
+    replica.runtime.stop().await?;
+    Ok(())
+}
+
 /// Each partition starts later than the one before it, but all of them from one place.
 #[tokio::test]
 async fn all_partitions_start_where_the_runtime_did() -> TestResult {

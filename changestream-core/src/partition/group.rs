@@ -1,10 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    mem,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, pin::Pin, sync::Arc, time::Duration};
 
 use futures::future::FusedFuture;
 use tokio::{
@@ -14,15 +8,16 @@ use tokio::{
 };
 
 use super::{
-    Partition, Slot, name,
+    Partition, Slot,
+    job::{Ended, Job, seat, serve, sit},
+    name,
     share::{self, View},
 };
 use crate::{
     checkpoint::Checkpoint,
     error::{Error, Kind, StoreError},
     lease::{LOOK, Replica},
-    runtime::{Running, Runtime, epoch_of},
-    shutdown::{shutdown_signal, stopped},
+    runtime::{Running, Runtime},
 };
 
 /// How long a partition that failed is left alone.
@@ -96,7 +91,7 @@ struct Group {
     seat: Option<(u32, Stop)>,
     /// The partitions that are ours, those included that are being given up.
     held: BTreeMap<u32, Stop>,
-    tasks: JoinSet<(Job, Result<(), Error>)>,
+    tasks: JoinSet<Ended>,
     is_shutting_down: watch::Sender<bool>,
     next_look: Instant,
     /// The partitions that failed, and until when they are left alone.
@@ -106,12 +101,6 @@ struct Group {
 }
 
 type Stop = watch::Sender<bool>;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Job {
-    Seat,
-    Partition(u32),
-}
 
 impl Group {
     fn new(runtime: &Arc<Runtime>) -> Self {
@@ -266,7 +255,7 @@ impl Group {
     }
 
     /// What a job has come to that ended by itself, or gave up its partition.
-    fn ended(&mut self, ended: Result<(Job, Result<(), Error>), JoinError>) -> Result<(), Error> {
+    fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Error> {
         let (job, result) = joined(ended);
         match job {
             Job::Seat => self.seat = None,
@@ -302,69 +291,7 @@ async fn look(runtime: &Runtime, time: Instant) -> Result<View, StoreError> {
     Ok(View::new(count, &leases))
 }
 
-/// The name of a seat's lease.
-fn seat(runtime: &str, index: u32) -> String {
-    format!("{runtime}/replica/{index}")
-}
-
-/// Holds a seat, if it is free, until it is told to stop.
-async fn sit(
-    runtime: Arc<Runtime>,
-    index: u32,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), Error> {
-    let name = seat(&runtime.parts.name, index);
-    let slot = Slot {
-        name: name.into(),
-        partition: None,
-    };
-    let mut replica = runtime.replica(&slot);
-    let tenure = replica.try_acquire(0).await;
-    let Ok(Some(mut tenure)) = tenure else {
-        replica.withdraw().await;
-        return tenure.map(drop);
-    };
-    let stopped = async { Ok(stopped(&mut stop).await) };
-    let result = replica.hold(&mut tenure, stopped).await;
-    replica.release(tenure).await;
-    result
-}
-
-/// Does the work of a partition, if it is free, until it is told to stop.
-async fn serve(
-    runtime: Arc<Runtime>,
-    partition: Partition,
-    mut stop: watch::Receiver<bool>,
-    mut is_shutting_down: watch::Receiver<bool>,
-) -> Result<(), Error> {
-    let slot = Slot::of(&runtime.parts.name, partition);
-    let mut replica = runtime.replica(&slot);
-    let mut stop = pin!(stopped(&mut stop));
-    let acquiring = async {
-        let stored = runtime.checkpoint(&slot.name).await?;
-        replica.try_acquire(epoch_of(stored.as_ref())).await
-    };
-    let tenure = tokio::select! {
-        biased;
-        () = &mut stop => Ok(None),
-        tenure = acquiring => tenure,
-    };
-    let Ok(Some(mut tenure)) = tenure else {
-        replica.withdraw().await;
-        return tenure.map(drop);
-    };
-    // A signal aborts a shutdown, not what gives a partition to another replica.
-    let abort = async {
-        stopped(&mut is_shutting_down).await;
-        shutdown_signal().await;
-    };
-    let work = runtime.work(&slot, tenure.epoch(), stop, abort);
-    let result = replica.hold(&mut tenure, work).await;
-    replica.release(tenure).await;
-    result
-}
-
-fn joined(ended: Result<(Job, Result<(), Error>), JoinError>) -> (Job, Result<(), Error>) {
+fn joined(ended: Result<Ended, JoinError>) -> Ended {
     ended.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_cancelled) => unreachable!("nobody aborts a job but who drops them all"),
