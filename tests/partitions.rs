@@ -46,6 +46,12 @@ impl Holdings {
         holders.insert(holder.to_owned());
     }
 
+    /// How often the replica asked for a lease anew.
+    fn attempts(&self) -> usize {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.len()
+    }
+
     fn is_ours(&self, lease: &Lease) -> bool {
         let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         let holder = lease.holder.as_ref();
@@ -355,7 +361,13 @@ async fn another_number_of_partitions_waits_for_the_old_one_and_loses_nothing() 
     let three = Replica::start(&scene, 3, LONG);
     scene.insert(20..30).await?;
     two.seen.all(20..30).await;
-    assert!(three.seen.ids().is_empty(), "it waits");
+    eventually("the other one is refused again and again", async || {
+        (three.holdings.attempts() > 5).then_some(())
+    })
+    .await;
+    let stored = scene.checkpoint().await.expect("how they are split");
+    assert_eq!(stored.partitioning.expect("split").partitions, 2);
+    assert!(three.seen.ids().is_empty());
 
     // One partition of two is at its end, the other one behind its first event.
     two.runtime.crash().await;
