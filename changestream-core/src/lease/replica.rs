@@ -238,9 +238,9 @@ impl Replica {
     /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
     /// taking over later than at its first start may pass.
     pub(crate) async fn outlives(&mut self, error: &Error) -> bool {
-        let lost = error.is_lease_lost() || error.is_repartitioned();
+        let is_lost = error.is_lease_lost() || error.is_repartitioned();
         let passes = error.is_unreachable() || error.is_store();
-        if !lost && !(self.has_stood_by && passes) {
+        if !(is_lost || self.has_stood_by && passes) {
             return false;
         }
         self.has_stood_by = true;

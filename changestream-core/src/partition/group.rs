@@ -42,7 +42,10 @@ pub(crate) async fn share(
             settled = settle(&runtime, &mut replica) => Some(settled),
         };
         let result = match settled {
-            None => Ok(replica.withdraw().await),
+            None => {
+                replica.withdraw().await;
+                Ok(())
+            }
             Some(Err(error)) => {
                 replica.withdraw().await;
                 Err(error)

@@ -47,8 +47,11 @@ pub(super) async fn sit(
         replica.withdraw().await;
         return tenure.map(drop);
     };
-    let stopped = async { Ok(stopped(&mut stop).await) };
-    let result = replica.hold(&mut tenure, stopped).await;
+    let sitting = async {
+        stopped(&mut stop).await;
+        Ok(())
+    };
+    let result = replica.hold(&mut tenure, sitting).await;
     replica.release(tenure).await;
     result
 }
