@@ -37,7 +37,8 @@
 //!
 //! Each argument is an extractor, a type that implements [`FromChange`]: [`FullDocument`], [`PreImage`],
 //! [`Change`], [`UpdateDescription`], [`DocumentKey`], [`Operation`], [`Namespace`], [`EventId`],
-//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], `Option` of these, and your own.
+//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], [`Transaction`], `Option` of these, and
+//! your own.
 //! The signatures decide which documents the server is asked for.
 //!
 //! # Results
@@ -50,11 +51,27 @@
 //! [`HandlerError`] says what happens next. An event that fails for good becomes a [`DeadLetter`], durable
 //! before the stream moves past it; a [`Rejection`] of an extractor goes there at once.
 //!
+//! A [`DeadLetterStore`] lists, shows and removes letters. A [`Replay`] asks the running runtime to put them
+//! once more, oldest first, into the handler or sink that failed; a letter is removed after that succeeded,
+//! and otherwise kept with the new error. [`Runtime::replay`] does it without running. The command
+//! `changestream dead-letters` (crate `changestream-cli`) does all of this from outside.
+//! # Duplicates
+//!
+//! Delivery is at least once: after a crash, events come again, with the same [`EventId`]. A handler that takes a
+//! [`Transaction`] has its effects in MongoDB exactly once. [`RuntimeBuilder::deduplicate`] suppresses most
+//! duplicates for handlers that do not.
+//!
 //! # Layers
 //!
-//! From the outside in, an event passes tracing, metrics, delivery, dead letters, retry, timeout and
-//! catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
+//! From the outside in, an event passes tracing, metrics, deduplication, delivery, dead letters, retry, the
+//! transaction, timeout and catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
 //! tower layers, then the handler.
+//!
+//! # Health
+//!
+//! [`Runtime::health`] gives a handle for the probes of an orchestrator: [`Health::is_ready`], [`Health::is_live`], and
+//! [`Health::ready`] to wait for. A lost server, network, majority or right interrupts a runtime, which goes on by
+//! itself when it is back.
 //!
 //! # Metrics
 //!
@@ -63,12 +80,14 @@
 //! | name | kind | unit | meaning |
 //! | --- | --- | --- | --- |
 //! | `changestream_events_total` | counter | events or messages | received by a handler or sink |
-//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `timeout`, `panic` |
+//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `oversize`, `timeout`, `panic` |
 //! | `changestream_retries_total` | counter | attempts | after the first |
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
-//! | `changestream_lag_seconds` | gauge | seconds | age of the newest handled event, 0 once caught up (label `runtime` only) |
+//! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
+//! | `changestream_ready` | gauge | 0 or 1 | the stream is open and checkpoints are saved (label `runtime` only) |
+//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `checkpoints` |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
 //! (`sink`, `index`, `attempt`).
@@ -117,7 +136,7 @@ pub mod prelude {
     pub use crate::{
         Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
         HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
-        Runtime, SinkSpec, State, UpdateDescription, handlers, shutdown_signal,
+        Runtime, SinkSpec, State, Transaction, UpdateDescription, handlers, shutdown_signal,
     };
 }
 

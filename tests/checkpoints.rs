@@ -5,7 +5,8 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use changestream::{
-    CheckpointStore, MemoryCheckpoints, MongoCheckpoints, RuntimeBuilder, StartAt, prelude::*,
+    CheckpointStore, MemoryCheckpoints, MongoCheckpoints, ResumePoint, RuntimeBuilder, StartAt,
+    prelude::*,
 };
 use mongodb::bson::{Document, doc};
 use support::{
@@ -152,6 +153,33 @@ async fn a_crash_at_the_very_first_event_does_not_lose_it() -> TestResult {
     seen.until(|events| events.len() > 1 && events[1].event_id == events[0].event_id)
         .await;
     runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_at_a_time_is_kept_from_the_beginning() -> TestResult {
+    let scene = Scene::new().await;
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let start = |at| {
+        let builder = scene.runtime(&seen).start_at(at);
+        let builder = builder.checkpoint_interval(Duration::from_secs(3600));
+        Started::new(builder.handlers([gated(&gate)]))
+    };
+    scene.insert([1]).await?;
+    let runtime = start(scene.start.clone());
+    let before = seen.count(1).await;
+    let stored = scene.checkpoint().await.expect("saved at the start");
+    assert!(matches!(
+        stored.position,
+        Some(ResumePoint::OperationTime(_))
+    ));
+    runtime.crash().await;
+
+    gate.add_permits(100);
+    let runtime = start(StartAt::Now);
+    let events = seen.count(2).await;
+    runtime.stop().await?;
+    assert_eq!(events[1], before[0]);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use std::{
-    collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,31 +12,16 @@ use changestream::{
     Lease, LeaseStore, MemoryLeases, MongoCheckpoints, MongoLeases, RuntimeBuilder, StartAt,
     prelude::*,
 };
-use changestream_testkit::MongoServer;
-use mongodb::{
-    Client,
-    bson::{Document, doc, rawdoc},
-};
-use nix::sys::signal::Signal;
+use mongodb::bson::{doc, rawdoc};
 use support::{
-    BoxError, RUNTIME, Scene, Seen, Started, TestResult,
-    child::{Child, Settings, copies, wait_until_watching},
-    commit::Commits,
-    eventually, recorder,
+    Event, RUNTIME, Scene, Seen, Started, TestResult, eventually, recorder,
     store::{Faults, FaultyLeases},
     within,
-    writer::Writer,
 };
+use tokio::sync::Semaphore;
 
 /// Long enough that nothing here waits for its end.
 const LONG: Duration = Duration::from_secs(3600);
-
-/// Not a test: the service that the tests below start as a process of its own.
-#[test]
-#[ignore = "the other tests run it"]
-fn child() {
-    Child::run();
-}
 
 /// A replica that has its lease from `store`.
 fn replica<S>(scene: &Scene<S>, seen: &Seen, store: impl LeaseStore) -> RuntimeBuilder<Seen> {
@@ -94,6 +79,66 @@ async fn a_replica_that_stands_by_stops_at_once() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_drain_longer_than_the_lease_keeps_it() -> TestResult {
+    const LEASE: Duration = Duration::from_secs(3);
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let gate = Arc::new(Semaphore::new(0));
+    let [seen, other] = [Seen::default(), Seen::default()];
+    let opened = Arc::clone(&gate);
+    let gated = move |State(seen): State<Seen>, change: RawChange| {
+        let gate = Arc::clone(&opened);
+        async move {
+            seen.push(Event::of(&change, 1));
+            gate.acquire().await?.forget();
+            Ok::<_, HandlerError>(())
+        }
+    };
+    let gated = HandlerSpec::new("gated", gated).collections(["orders"]);
+    let builder = scene
+        .runtime(&seen)
+        .lease_store(leases.clone())
+        .lease(LEASE);
+    let draining = Started::new(builder.handlers([gated.timeout(LONG)]));
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    let standby = Started::new(replica(&scene, &other, leases.clone()).lease(LEASE));
+    let stopping = tokio::spawn(draining.stop());
+    tokio::time::sleep(LEASE * 2).await;
+    assert_eq!(lease(&leases).await.epoch, 1);
+    gate.add_permits(1);
+    within("it is drained", stopping).await??;
+    scene.insert([2]).await?;
+    other.all([2]).await;
+    standby.stop().await?;
+    assert_eq!((seen.ids(), other.ids()), (vec![1], vec![2]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_of_the_whole_database_does_not_see_the_lease() -> TestResult {
+    let scene = Scene::new().await;
+    let leases = MongoLeases::new(&scene.database);
+    let seen = Seen::default();
+    let builder = scene.runtime(&seen).lease_store(leases.clone());
+    let builder = builder.lease(Duration::from_secs(10));
+    let runtime = Started::new(builder.handlers([recorder(&[])]));
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    let mut remaining = lease(&leases).await.remaining;
+    eventually("the lease is renewed", async || {
+        let before = std::mem::replace(&mut remaining, lease(&leases).await.remaining);
+        (remaining > before).then_some(())
+    })
+    .await;
+    scene.insert([2]).await?;
+    seen.all([2]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.events().len(), 2, "{:?}", seen.events());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_runtime_that_fails_frees_its_lease() -> TestResult {
     let scene = Scene::new().await;
     let leases = MongoLeases::new(&scene.database);
@@ -102,131 +147,6 @@ async fn a_runtime_that_fails_frees_its_lease() -> TestResult {
     let failing = failing.start_at(StartAt::ResumeAfter(rubbish));
     assert!(Started::new(failing).error().await.is_stream());
     assert!(lease(&leases).await.is_free());
-    Ok(())
-}
-
-/// A child, and a replica of it in this process, with a lease of four seconds.
-struct Pair {
-    server: MongoServer,
-    client: Client,
-    child: Child,
-    commits: Commits,
-}
-
-impl Pair {
-    const LEASE: Duration = Duration::from_secs(4);
-
-    /// Starts a child that stops itself before this one of its saves.
-    async fn start(stops_at_save: u32) -> Result<Self, BoxError> {
-        let server = MongoServer::start().await?;
-        let client = support::client(&server.uri()).await;
-        let commits = Commits::watch(&client.database("shop")).await?;
-        let settings = Settings {
-            stops_at_save,
-            ..Self::settings()
-        };
-        let child = Child::start(&server.uri(), settings);
-        wait_until_watching(&client).await;
-        Ok(Self {
-            server,
-            client,
-            child,
-            commits,
-        })
-    }
-
-    fn settings() -> Settings {
-        Settings {
-            lease: Self::LEASE,
-            ..Settings::default()
-        }
-    }
-
-    fn standby(&self) -> Child {
-        Child::start(&self.server.uri(), Self::settings())
-    }
-
-    async fn insert(&self, ids: std::ops::Range<i64>) -> TestResult {
-        let orders = self
-            .client
-            .database("shop")
-            .collection::<Document>("orders");
-        for id in ids {
-            orders.insert_one(doc! { "_id": id, "n": id }).await?;
-        }
-        Ok(())
-    }
-
-    async fn all_copied(&self, ids: std::ops::Range<i64>) {
-        eventually("all of them are copied", async || {
-            let copies = copies(&self.client).await;
-            ids.clone()
-                .all(|id| copies.contains(&(id, id)))
-                .then_some(())
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
-    let mut pair = Pair::start(0).await?;
-    let standby = pair.standby();
-    pair.insert(0..5).await?;
-    pair.all_copied(0..5).await;
-    pair.child.signal(Signal::SIGKILL);
-    let killed = Instant::now();
-    within("the child ends", pair.child.wait()).await;
-    pair.insert(5..10).await?;
-    pair.all_copied(0..10).await;
-    // Starting to watch takes its time too on a slow machine.
-    let taken = killed.elapsed();
-    assert!(taken < Pair::LEASE + Duration::from_secs(6), "{taken:?}");
-    let leases = MongoLeases::new(&pair.client.database("shop"));
-    assert_eq!(lease(&leases).await.epoch, 2);
-    pair.commits.assert_in_order();
-    standby.stop().await;
-    Ok(())
-}
-
-/// The child stops in the middle of its work, with a commit on its tongue.
-#[tokio::test]
-async fn a_stopped_holder_that_goes_on_past_its_lease_commits_nothing_and_stands_by() -> TestResult
-{
-    let pair = Pair::start(3).await?;
-    let shop = pair.client.database("shop");
-    let leases = MongoLeases::new(&shop);
-    let standby = pair.standby();
-    let mut writer = Writer::start(shop.collection("orders"));
-    eventually("the other one takes over", async || {
-        (lease(&leases).await.epoch == 2).then_some(())
-    })
-    .await;
-    let copied = copies(&pair.client).await.len();
-    eventually("the other one goes on", async || {
-        (copies(&pair.client).await.len() > copied + 20).then_some(())
-    })
-    .await;
-    pair.child.signal(Signal::SIGCONT);
-    writer.more(200).await;
-    let written = writer.stop().await;
-    eventually("everything is copied", async || {
-        let copies: HashSet<_> = copies(&pair.client).await.into_iter().collect();
-        written
-            .iter()
-            .all(|version| copies.contains(version))
-            .then_some(())
-    })
-    .await;
-    assert_eq!(lease(&leases).await.epoch, 2, "nobody took it back");
-
-    // Who came back stands by, and takes over in its turn.
-    standby.stop().await;
-    pair.insert(100..105).await?;
-    pair.all_copied(100..105).await;
-    assert_eq!(lease(&leases).await.epoch, 3);
-    pair.commits.assert_in_order();
-    pair.child.stop().await;
     Ok(())
 }
 

@@ -88,6 +88,23 @@ async fn a_silent_network_costs_no_event() -> TestResult {
 }
 
 #[tokio::test]
+async fn connections_that_died_unnoticed_cost_no_event() -> TestResult {
+    let network = Network::new().await;
+    let mut writer = network.writer();
+    for _ in 0..2 {
+        let handled = network.seen.events().len();
+        writer.more(50).await;
+        network.seen.count(handled + 20).await;
+        network.proxy.strand().await?;
+    }
+    writer.more(50).await;
+    let checkpoint = network.scene.checkpoint().await;
+    let saved = async || (network.scene.checkpoint().await != checkpoint).then_some(());
+    support::eventually("checkpoints are saved again", saved).await;
+    network.finish(writer).await
+}
+
+#[tokio::test]
 async fn lost_replies_cost_no_event() -> TestResult {
     let network = Network::new().await;
     let mut writer = network.writer();

@@ -47,6 +47,10 @@ async fn a_shutdown_finishes_what_is_in_flight_and_takes_no_more() -> TestResult
     let runtime = start();
     seen.count(1).await;
     let stopping = tokio::spawn(runtime.stop());
+    // On this one thread, every task has its turn meanwhile: the shutdown is asked for and noticed.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
     gate.add_permits(100);
     within("the runtime stops", stopping).await??;
     let handled = seen.ids();

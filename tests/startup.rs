@@ -132,6 +132,14 @@ async fn no_duration_is_zero() {
     );
 }
 
+#[tokio::test]
+async fn a_lease_is_of_a_sensible_length() {
+    let lengths = [Duration::ZERO, Duration::from_millis(999), Duration::MAX];
+    for lease in lengths {
+        assert_misconfigured(builder().await.lease(lease), &["lease", "second", "day"]);
+    }
+}
+
 /// What starting ends with on the server of this connection string.
 async fn error_of(uri: &str) -> Error {
     let mut options = ClientOptions::parse(uri)

@@ -111,6 +111,11 @@ async fn the_documented_metrics_are_there() -> TestResult {
     assert_eq!(gauge(&format!("changestream_in_flight{{{handler}}}")), 0.0);
     assert_eq!(gauge("changestream_in_flight{runtime=test,sink=out}"), 0.0);
     assert!((0.0..60.0).contains(&gauge("changestream_lag_seconds{runtime=test}")));
+    assert_eq!(
+        gauge("changestream_ready{runtime=test}"),
+        0.0,
+        "it has stopped"
+    );
     let Some(DebugValue::Histogram(durations)) =
         metrics.get(&format!("changestream_duration_seconds{{{handler}}}"))
     else {

@@ -9,13 +9,15 @@ use crate::{
     dead_letter::{DeadLetterStore, MongoDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
+    health::HealthReporter,
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
     partition,
+    processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
-    source::StartAt,
+    source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
 };
 
 /// Puts a [`Runtime`] together. Made by [`Runtime::builder`].
@@ -34,6 +36,7 @@ pub struct RuntimeBuilder<S, D = Database> {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
     leases: Option<Arc<dyn LeaseStore>>,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
 impl<D> RuntimeBuilder<(), D> {
@@ -50,6 +53,7 @@ impl<D> RuntimeBuilder<(), D> {
             checkpoints: None,
             dead_letters: None,
             leases: None,
+            deduplicate: None,
         }
     }
 }
@@ -77,6 +81,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             checkpoints: self.checkpoints,
             dead_letters: self.dead_letters,
             leases: self.leases,
+            deduplicate: self.deduplicate,
         }
     }
 
@@ -182,8 +187,8 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream may be overdue before its connection counts as dead, and the stream
-    /// goes on over another one; 30 s by default.
+    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
         self
@@ -230,6 +235,30 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// What to do when the oplog no longer holds the place to go on from; fail by default.
+    pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
+        self.config.stream.lost_history = policy;
+        self
+    }
+
+    /// What to do with an event of more than 16 MB; split it by default, where the server can.
+    pub fn on_oversize_event(mut self, policy: OnOversizeEvent) -> Self {
+        self.config.stream.oversize_event = policy;
+        self
+    }
+
+    /// What to do with an event that lacks an image which its handler requires; fail by default.
+    pub fn on_missing_image(mut self, policy: OnMissingImage) -> Self {
+        self.config.stream.missing_image = policy;
+        self
+    }
+
+    /// What to do when what the stream watches is dropped or renamed; restart by default.
+    pub fn on_invalidate(mut self, policy: OnInvalidate) -> Self {
+        self.config.stream.invalidate = policy;
+        self
+    }
+
     /// Keeps checkpoints here instead of in the watched database.
     pub fn checkpoint_store(mut self, store: impl CheckpointStore) -> Self {
         self.checkpoints = Some(Arc::new(store));
@@ -248,6 +277,32 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
+    /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
+    ///
+    /// It suppresses most duplicates, not all: delivery stays at least once. An event is recorded after its
+    /// handler has succeeded and its messages have arrived, so a crash between the effect and the record repeats
+    /// the effect, as do two runtimes that handle one event at the same time. For effects exactly once take a
+    /// [`Transaction`](crate::Transaction), or have the receiver deduplicate by
+    /// [`Delivery::id`](crate::Delivery::id). What became a dead letter is not recorded, so that it can be
+    /// replayed.
+    ///
+    /// It is an option and not a tower layer for [`layer`](Self::layer), because those run before the delivery:
+    /// an event recorded there and interrupted before its messages arrived would be skipped when it comes again,
+    /// and the messages lost.
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
+    /// How long it is remembered which events were processed in a [`Transaction`](crate::Transaction); 7 days by
+    /// default. Choose it longer than the oplog reaches back: an event that is not in the oplog any more
+    /// cannot come again.
+    pub fn processed_retention(mut self, retention: Duration) -> Self {
+        self.config.processed_retention = retention;
+        self
+    }
+
     pub(crate) fn into_parts(
         self,
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
@@ -258,7 +313,14 @@ impl<S, D> RuntimeBuilder<S, D> {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
         let name: Arc<str> = name.into();
-        let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for handler in handlers
+            .iter_mut()
+            .filter(|handler| !handler.needs.transaction)
+        {
+            let store = handler.deduplicate.take();
+            handler.deduplicate = store.or_else(|| self.deduplicate.clone());
+        }
         check_positive("timeout", self.config.policy.timeout)?;
         let config = &self.config;
         for (what, count) in [
@@ -272,6 +334,10 @@ impl<S, D> RuntimeBuilder<S, D> {
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_lease(self.config.lease)?;
         check_partitions(self.config.partitions, &handlers)?;
+        check_positive(
+            "retention of processed events",
+            self.config.processed_retention,
+        )?;
         check_names(&handlers, &self.sinks)?;
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -302,6 +368,7 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
+            transactions: None,
         };
         Ok((self.source, parts))
     }
@@ -317,12 +384,19 @@ impl<S> RuntimeBuilder<S> {
     /// the lease is shorter than a second or longer than a day, or when there are no partitions, more than 64, or
     /// more than one and a handler whose [`key`](Self::partitions) cannot be split.
     pub fn build(self) -> Result<Runtime, Error> {
-        let (database, parts) = self.into_parts(
+        let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
         )?;
-        Ok(Runtime { database, parts })
+        let health = HealthReporter::new(&parts.name);
+        let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
+        parts.transactions = Some(Transactions::new(processed, &parts.name));
+        Ok(Runtime {
+            database,
+            parts,
+            health,
+        })
     }
 }
 

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use crate::layer::Policy;
+use crate::{layer::Policy, processed::MongoProcessed, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
+    pub(crate) stream: StreamPolicy,
     pub(crate) concurrency: usize,
     pub(crate) in_flight_events: usize,
     pub(crate) in_flight_bytes: usize,
@@ -16,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) reply_timeout: Duration,
     pub(crate) lease: Duration,
     pub(crate) partitions: u32,
+    pub(crate) processed_retention: Duration,
 }
 
 impl Config {
@@ -31,6 +33,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
+            stream: StreamPolicy::default(),
             concurrency: 16,
             in_flight_events: 1_024,
             in_flight_bytes: 64 << 20,
@@ -41,6 +44,7 @@ impl Default for Config {
             reply_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(30),
             partitions: 1,
+            processed_retention: MongoProcessed::RETENTION,
         }
     }
 }

@@ -14,6 +14,9 @@ pub enum DecodeError {
     /// The event has no usable field of this name.
     #[error("the event has no `{0}`; does a pipeline stage remove it?")]
     Missing(&'static str),
+    /// A split event came without all of its fragments, or in another order.
+    #[error("the fragments of a split event are not in order")]
+    Fragment,
 }
 
 /// A range of an event's bytes.
@@ -50,6 +53,7 @@ pub(crate) struct Header {
     pub(crate) pre_image: Option<Span>,
     pub(crate) cluster_time: Option<Timestamp>,
     pub(crate) wall_time: Option<DateTime>,
+    pub(crate) is_header_only: bool,
 }
 
 impl Header {
@@ -60,6 +64,7 @@ impl Header {
         let (mut document_key, mut update_description) = (None, None);
         let (mut full_document, mut pre_image) = (None, None);
         let (mut cluster_time, mut wall_time) = (None, None);
+        let mut is_header_only = false;
         for element in event.iter_elements() {
             let element = element.map_err(DecodeError::Malformed)?;
             let value = || element.value().map_err(DecodeError::Malformed);
@@ -74,6 +79,7 @@ impl Header {
                 "fullDocumentBeforeChange" => pre_image = document()?.and_then(span),
                 "clusterTime" => cluster_time = value()?.as_timestamp(),
                 "wallTime" => wall_time = value()?.as_datetime(),
+                "omittedFields" => is_header_only = true,
                 _ => {}
             }
         }
@@ -93,6 +99,7 @@ impl Header {
             pre_image,
             cluster_time,
             wall_time,
+            is_header_only,
         })
     }
 }

@@ -15,9 +15,11 @@ use tokio::{
 use crate::{
     config::Config,
     event::RawChange,
+    extract::Needs,
+    health::HealthReporter,
     key::KeyHasher,
     lane::Lanes,
-    layer::HandlerStack,
+    layer::{HandlerStack, ImageGuard},
     partition::Partition,
     route::Router,
     shutdown::stopped,
@@ -40,6 +42,16 @@ pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
     pub(crate) stack: HandlerStack,
     pub(crate) key: KeyHasher,
+    pub(crate) needs: Needs,
+}
+
+impl Engine {
+    /// Puts `guard` around the handlers that require images.
+    pub(crate) fn guard_images(&mut self, guard: &ImageGuard) {
+        for handler in &mut self.handlers {
+            handler.stack = guard.around(handler.needs, handler.stack.clone());
+        }
+    }
 }
 
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.
@@ -47,6 +59,7 @@ pub(crate) struct Drive {
     lanes: Lanes,
     marks: mpsc::Sender<Mark>,
     config: Config,
+    health: HealthReporter,
     lag: Gauge,
 }
 
@@ -74,6 +87,7 @@ impl Drive {
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &Arc<str>,
+        health: HealthReporter,
     ) -> Self {
         let mut labels = vec![Label::new("runtime", Arc::clone(runtime))];
         if let Some(Partition { index, .. }) = engine.partition {
@@ -83,6 +97,7 @@ impl Drive {
             lanes: Lanes::new(engine, config),
             marks,
             config,
+            health,
             lag: metrics::gauge!("changestream_lag_seconds", labels),
         }
     }
@@ -173,12 +188,15 @@ impl Drive {
     }
 
     fn measure_lag(&self, is_idle: bool) {
-        let (events, newest) = self
+        let (events, oldest) = self
             .lanes
-            .tracker(|tracker| (tracker.events(), tracker.newest()));
+            .tracker(|tracker| (tracker.events(), tracker.oldest()));
+        self.health.in_flight(events);
         if is_idle && events == 0 {
             self.lag.set(0.0);
-        } else if let Some(written) = newest {
+            self.health.caught_up();
+        } else if let Some(written) = oldest {
+            self.health.handled_up_to(written);
             let lag = SystemTime::now().duration_since(written);
             self.lag.set(lag.unwrap_or_default().as_secs_f64());
         }

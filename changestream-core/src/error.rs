@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Unreachable,
     UnsupportedServer,
     HistoryLost,
+    Invalidated,
+    MissingImage,
     Stream,
     Store,
     LeaseLost,
@@ -76,6 +78,18 @@ impl Error {
     /// The place to go on from is gone from the oplog; nothing was skipped.
     pub fn is_history_lost(&self) -> bool {
         self.kind == Kind::HistoryLost
+    }
+
+    /// What the stream watches was dropped or renamed, and
+    /// [`OnInvalidate::Stop`](crate::OnInvalidate::Stop) was chosen. Everything before is done.
+    pub fn is_invalidated(&self) -> bool {
+        self.kind == Kind::Invalidated
+    }
+
+    /// An event lacks an image that its handler requires; see [`OnMissingImage`](crate::OnMissingImage). The
+    /// event comes again at the next start.
+    pub fn is_missing_image(&self) -> bool {
+        self.kind == Kind::MissingImage
     }
 
     /// The server ended the stream for good, for another reason than lost history.
@@ -155,14 +169,34 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// The message and its cause as the log may have them: the driver's errors print the server's whole
-    /// reply, which may quote a document.
+    /// The message and its cause as the log may have them.
     pub(crate) fn brief(&self) -> String {
         let cause = self.source.as_ref();
         match cause.and_then(|cause| cause.downcast_ref::<mongodb::error::Error>()) {
-            Some(cause) => format!("{}: {}", self.message, cause.kind),
+            Some(cause) => format!("{}: {}", self.message, brief(cause)),
             None => self.message.clone(),
         }
+    }
+}
+
+/// An error of the driver as the log may have it. What the server says may quote the command, and so a resume
+/// token or a document: of that there is only the code.
+pub(crate) fn brief(error: &mongodb::error::Error) -> String {
+    use mongodb::error::{ErrorKind, WriteFailure};
+    match *error.kind {
+        ErrorKind::Command(ref error) => format!("{} ({})", error.code_name, error.code),
+        ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
+            format!("write error {}", error.code)
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(ref error)) => {
+            format!("{} ({})", error.code_name, error.code)
+        }
+        ErrorKind::Io(_)
+        | ErrorKind::Authentication { .. }
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::DnsResolve { .. }
+        | ErrorKind::ServerSelection { .. } => error.kind.to_string(),
+        _ => "an error of the driver".to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@ mod bson_path;
 mod builder;
 mod checkpoint;
 mod config;
+mod connection;
 mod dead_letter;
 mod decode;
 mod engine;
@@ -12,13 +13,17 @@ mod error;
 mod event;
 mod extract;
 mod filter;
+mod gap;
 mod handler;
+mod health;
 mod key;
 mod lane;
 mod layer;
 mod lease;
 mod message;
 mod partition;
+mod processed;
+mod replay;
 mod route;
 mod runtime;
 mod shutdown;
@@ -31,25 +36,35 @@ mod tracker;
 pub use builder::RuntimeBuilder;
 pub use checkpoint::{
     Checkpoint, CheckpointStore, Claimed, MemoryCheckpoints, MongoCheckpoints, ResumePoint, Saved,
+    StoredCheckpoint,
 };
-pub use dead_letter::{DeadLetter, DeadLetterStore, MemoryDeadLetters, MongoDeadLetters};
+pub use dead_letter::{
+    DeadLetter, DeadLetterFilter, DeadLetterStore, DeadLetterSummary, MemoryDeadLetters,
+    MongoDeadLetters, ReplayMark, ReplayRequest,
+};
 pub use decode::DecodeError;
 pub use error::{BoxError, Error, StoreError};
 pub use event::{
     ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
     TruncatedArray, UpdateDescription,
 };
-pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
+pub use extract::{
+    Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State, Transaction,
+};
 pub use filter::{FieldPath, Filter, InvalidPath};
+pub use gap::{Gap, GapKind};
 pub use handler::{
     Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
     HandlerSpec,
 };
+pub use health::{Health, RuntimeState};
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
-pub use message::{IntoMessages, Message};
+pub use message::{IntoMessages, Message, RelaxedJson};
 pub use partition::Partitioning;
+pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
+pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};
-pub use source::StartAt;
+pub use source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt};

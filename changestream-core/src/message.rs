@@ -4,7 +4,7 @@ use std::{any::Any, collections::BTreeMap};
 
 use bson::Bson;
 use bytes::Bytes;
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::handler::HandlerError;
 
@@ -98,8 +98,9 @@ impl Message {
     }
 }
 
-/// BSON as relaxed Extended JSON, its fields in their own order.
-struct RelaxedJson<'a>(&'a Bson);
+/// Serializes BSON as MongoDB's relaxed Extended JSON, its fields in their own order.
+#[derive(Clone, Copy, Debug)]
+pub struct RelaxedJson<'a>(pub &'a Bson);
 
 impl Serialize for RelaxedJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -126,6 +127,26 @@ impl Serialize for Message {
         message.serialize_field("headers", &self.headers)?;
         message.serialize_field("payload", &payload)?;
         message.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Kept {
+            content_type: String,
+            key: Option<String>,
+            headers: BTreeMap<String, String>,
+            payload: bson::Binary,
+        }
+        let kept = Kept::deserialize(deserializer)?;
+        Ok(Self {
+            payload: kept.payload.bytes.into(),
+            key: kept.key,
+            headers: kept.headers,
+            content_type: kept.content_type,
+        })
     }
 }
 

@@ -21,18 +21,22 @@ use crate::{
     builder::RuntimeBuilder,
     checkpoint::{Checkpoint, CheckpointStore, Checkpointer, Claimed},
     config::Config,
-    dead_letter::DeadLetterStore,
+    dead_letter::{DeadLetterFilter, DeadLetterStore},
     engine::{Drained, Drive, Engine, Registered},
     error::{Error, Kind, StoreError},
     filter::Selection,
+    gap::GapRecorder,
     handler::{BoundHandler, BoxHandler},
+    health::{Health, HealthReporter, RuntimeState},
     key::KeyHasher,
-    layer::{SharedLayer, SinkStack, handler_stack},
+    layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
     partition::{self, Slot},
+    processed::Transactions,
+    replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
-    source::{Plan, Position, SourceTask, StartAt, preflight},
+    source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -61,6 +65,7 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) health: HealthReporter,
 }
 
 /// What a runtime is made of, but for where its events come from.
@@ -75,12 +80,34 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     pub(crate) leases: Arc<dyn LeaseStore>,
+    /// For handlers that take a transaction; `None` where there is no server.
+    pub(crate) transactions: Option<Transactions>,
 }
 
 impl Parts {
     fn selections(&self) -> Vec<Selection> {
         let handlers = self.handlers.iter();
         handlers.map(|handler| handler.selection.clone()).collect()
+    }
+
+    /// Makes ready what keeps handlers from processing an event again.
+    async fn prepare_processed(&self) -> Result<(), Error> {
+        let unprepared = |error| {
+            let message = "the store of processed events cannot be made ready";
+            Error::new(Kind::Store, message).caused_by(error)
+        };
+        let mut handlers = self.handlers.iter();
+        if let Some(transactions) = &self.transactions
+            && handlers.any(|handler| handler.needs.transaction)
+        {
+            transactions.prepare().await.map_err(unprepared)?;
+        }
+        for handler in &self.handlers {
+            if let Some(store) = &handler.deduplicate {
+                store.prepare().await.map_err(unprepared)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts each handler into its stack, behind the router.
@@ -94,6 +121,7 @@ impl Parts {
                 .collect();
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
+            let needs = handler.needs;
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -101,8 +129,14 @@ impl Parts {
                 sinks,
                 self.config.policy,
                 &self.dead_letters,
+                self.transactions.as_ref(),
             );
-            Registered { name, stack, key }
+            Registered {
+                name,
+                stack,
+                key,
+                needs,
+            }
         });
         Engine {
             router,
@@ -135,11 +169,45 @@ impl Runtime {
         Ok(plan.pipeline(&Position::Now))
     }
 
+    /// Tells how the runtime fares, also while [`run_until`](Self::run_until) has it: for the probes of an
+    /// orchestrator, and to wait until it watches.
+    pub fn health(&self) -> Health {
+        self.health.health()
+    }
+
     pub(crate) async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
-        let modes = preflight(self.database.client(), database, &self.parts.handlers).await?;
+        let config = self.parts.config;
+        let abilities = preflight(
+            self.database.client(),
+            database,
+            &self.parts.handlers,
+            config.stream.missing_image,
+        )
+        .await?;
         let selections = self.parts.selections();
-        Ok(Plan::new(&selections, database, modes, self.parts.config))
+        Ok(Plan::new(&selections, database, abilities, config))
+    }
+
+    /// Replays dead letters of this runtime, those that `filter` lets through, oldest first: into the handler
+    /// that failed, or, where a sink failed, the stored message to that sink alone. Gives the outcome of
+    /// each, by the letter's id.
+    ///
+    /// A letter is removed after its replay succeeded; one that fails again is kept with the new error, under
+    /// the same id. This is for a runtime that does not run; of one that does, ask with
+    /// [`Replay::request`](crate::Replay::request).
+    ///
+    /// # Errors
+    ///
+    /// When the dead letters cannot be read or marked. What had begun by then is done again by the next
+    /// runtime of this name.
+    pub async fn replay(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<(String, ReplayOutcome)>, StoreError> {
+        let parts = self.parts.clone();
+        let (_, replayer) = parts.into_engine_and_replayer(self.database.name());
+        replayer.replay_all(filter).await
     }
 
     /// Runs until `shutdown` resolves. Of several replicas, which have the same name, one is active at a time, and
@@ -158,34 +226,42 @@ impl Runtime {
     ///
     /// At start-up, when no server answers, the server is unsupported, the lease cannot be acquired, the
     /// checkpoint cannot be read, or the stream cannot be opened there. Later, when the stream fails for good,
-    /// as when its history is lost. At shutdown, when the deadline passed, a signal aborted the drain, or the
-    /// lease was lost over it. In no case is an event skipped: whatever was unfinished comes again at
+    /// as when its history is lost, an event is too large or lacks a required image (see the builder's policies).
+    /// At shutdown, when the deadline passed, a signal aborted the drain, or the lease was lost over it. In no
+    /// case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let shutdown = pin!(shutdown.fuse());
-        match self.parts.config.partitions {
-            1 => self.run_alone(shutdown).await,
-            _ => partition::share(Arc::new(self), shutdown).await,
-        }
+        let health = self.health.clone();
+        let ended = match self.parts.config.partitions {
+            1 => self.take_turns(shutdown).await,
+            _ => partition::share(Arc::new(self), pin!(shutdown.fuse())).await,
+        };
+        health.stopped(ended.as_ref().err());
+        ended
     }
 
-    async fn run_alone(
-        &self,
-        mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
-    ) -> Result<(), Error> {
-        let whole = Slot::whole(&self.parts.name);
+    /// Stands by and runs in turn.
+    async fn take_turns(&self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut shutdown = pin!(shutdown.fuse());
+        let whole = Slot::whole(self);
         let mut replica = self.replica(&whole);
         loop {
             match self.serve(&mut replica, &whole, shutdown.as_mut()).await {
-                Err(error) if !shutdown.is_terminated() && replica.outlives(&error).await => {}
+                Err(error) if !shutdown.is_terminated() && replica.outlives(&error) => {}
                 result => return result,
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                () = replica.pause() => {}
             }
         }
     }
 
     pub(crate) fn replica(&self, slot: &Slot) -> Replica {
         let leases = Arc::clone(&self.parts.leases);
-        Replica::new(leases, Arc::clone(&slot.name), self.parts.config.lease)
+        let (name, health) = (Arc::clone(&slot.name), slot.health.clone());
+        Replica::new(leases, name, self.parts.config.lease, health)
     }
 
     /// Waits for the lease, and runs for as long as it has it.
@@ -223,6 +299,7 @@ impl Runtime {
             () = &mut shutdown => return Ok(()),
             running = Running::start(self, slot, epoch) => running?,
         };
+        slot.health.state(RuntimeState::Running);
         tracing::info!(runtime = %slot.name, handlers = self.parts.handlers.len(), "watching");
         running.run(shutdown, abort).await
     }
@@ -262,15 +339,22 @@ pub(crate) struct Running {
     drive: Drive,
     batches: mpsc::Receiver<crate::source::Batch>,
     stop: watch::Sender<bool>,
-    /// The tasks of the source and of the checkpointer; aborted when dropped.
+    /// The tasks of the source, of the checkpointer and of the replayer; aborted when dropped.
     tasks: JoinSet<Result<(), Error>>,
+    /// Why the work cannot go on, though nothing is wrong with the tasks.
+    failure: mpsc::Receiver<Error>,
     config: Config,
+    health: HealthReporter,
 }
 
 impl Running {
     pub(crate) async fn start(runtime: &Runtime, slot: &Slot, epoch: i64) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
-        let Runtime { database, parts } = runtime;
+        let Runtime {
+            database, parts, ..
+        } = runtime;
+        let health = &slot.health;
+        parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
@@ -284,6 +368,9 @@ impl Running {
             Some(partition) => partition::begin(parts, partition, checkpoint).await?,
             None => partition::settle(parts, checkpoint).await?,
         };
+        if let Some(time) = checkpoint.cluster_time() {
+            check_reached(&client, time).await?;
+        }
         let is_first_start = checkpoint.position.is_none();
         let position = match checkpoint.position {
             Some(point) => Position::of_checkpoint(point, &checkpoint.fingerprint, &fingerprint),
@@ -293,7 +380,24 @@ impl Running {
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let mut source = SourceTask::new(plan, client, position, batches_in, stopped);
+        let (failure_in, failure) = mpsc::channel(1);
+        let guard = ImageGuard {
+            modes: plan.modes(),
+            failure: failure_in,
+        };
+        let gaps = GapRecorder {
+            store: Arc::clone(&parts.checkpoints),
+            runtime: Arc::clone(&parts.name),
+        };
+        let mut source = SourceTask::new(
+            plan,
+            client,
+            position,
+            gaps,
+            batches_in,
+            stopped,
+            health.clone(),
+        );
         let start = source.open().await?;
 
         let mut checkpointer = Checkpointer {
@@ -303,6 +407,8 @@ impl Running {
             epoch,
             sequence: checkpoint.sequence,
             partitioning: checkpoint.partitioning,
+            patience: config.reply_timeout,
+            health: health.clone(),
         };
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
         if let Some(start) = start.resume_point().filter(|_| is_first_start) {
@@ -311,14 +417,23 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
-        let mut engine = parts.clone().into_engine(database.name());
+        let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
         engine.partition = slot.partition;
+        // One replica replays, where several share the work.
+        if slot.partition.is_none_or(|partition| partition.index == 0) {
+            tasks.spawn(replayer.run(stop.subscribe()));
+        }
+        if config.stream.missing_image == OnMissingImage::Fail {
+            engine.guard_images(&guard);
+        }
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &parts.name),
+            drive: Drive::new(engine, marks_in, config, &parts.name, health.clone()),
             batches,
             stop,
             tasks,
+            failure,
             config,
+            health: health.clone(),
         })
     }
 
@@ -332,7 +447,9 @@ impl Running {
             batches,
             stop,
             mut tasks,
+            mut failure,
             config,
+            health,
         } = self;
         let mut work = pin!(async {
             let drained = drive.run(batches, stop.subscribe()).await;
@@ -348,14 +465,17 @@ impl Running {
         });
         tokio::select! {
             biased;
+            Some(error) = failure.recv() => return Err(error),
             () = shutdown => {}
             result = &mut work => return result,
         }
         tracing::info!("shutting down");
+        health.state(RuntimeState::Stopping);
         stop.send_replace(true);
         tokio::select! {
             biased;
             result = work => result,
+            Some(error) = failure.recv() => Err(error),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
             () = abort => {

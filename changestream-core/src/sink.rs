@@ -74,6 +74,20 @@ impl Delivery {
         }
     }
 
+    /// The delivery of a dead letter, once more.
+    pub(crate) fn again(letter: &DeadLetter, change: RawChange) -> Option<Self> {
+        Some(Self {
+            message: letter.message()?.clone(),
+            change,
+            runtime: letter.runtime().into(),
+            handler: letter.handler().into(),
+            sink: letter.sink()?.into(),
+            index: letter.index()?,
+            attempt: Attempt::FIRST,
+            turn: Turn::default(),
+        })
+    }
+
     /// What is sent.
     pub fn message(&self) -> &Message {
         &self.message

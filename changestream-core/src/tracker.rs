@@ -104,9 +104,13 @@ impl Tracker {
         self.passed
     }
 
-    /// When the newest event below the low-water mark was written.
-    pub(crate) fn newest(&self) -> Option<SystemTime> {
-        self.newest
+    /// When the oldest event in flight was written, or, with none in flight, the last one that was.
+    pub(crate) fn oldest(&self) -> Option<SystemTime> {
+        let oldest = self.in_flight.iter().find_map(|entry| match &entry.mark {
+            Mark::Event(change) => Some(change.wall_time()),
+            Mark::Token(..) => None,
+        });
+        oldest.unwrap_or(self.newest)
     }
 
     /// Whether the low-water mark moved since it was last taken.

@@ -1,9 +1,10 @@
 //! One `mongod` on its port and data folder, through starts and kills.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use mongodb::{
     Client,
     bson::{Document, doc},
-    options::{ClientOptions, ServerAddress},
+    options::{ClientOptions, Credential, ServerAddress},
 };
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
@@ -39,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) args: Vec<String>,
 }
 
+/// The user that may do everything on a server with authorization, and its password.
+const ADMIN: &str = "admin";
+
 #[derive(Debug)]
 pub(crate) struct Node {
     mongod: Mongod,
@@ -46,6 +50,7 @@ pub(crate) struct Node {
     port: u16,
     process: Mutex<Option<Process>>,
     dir: TempDir,
+    authorized: bool,
 }
 
 impl Node {
@@ -84,6 +89,7 @@ impl Node {
                 port: free_port().map_err(Error::io("find a free port"))?,
                 process: Mutex::new(None),
                 dir,
+                authorized: false,
             };
             match node.launch().await {
                 Err(Error::Died { status, .. })
@@ -117,6 +123,30 @@ impl Node {
             if wait.judge(Ok(listens.then_some(()))).await?.is_some() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Starts the process again so that only users may do anything, of whom there is an administrator.
+    pub(crate) async fn authorize(&mut self) -> Result<()> {
+        let user = doc! {
+            "createUser": ADMIN,
+            "pwd": ADMIN,
+            "roles": ["root"],
+            "writeConcern": { "w": "majority", "j": true },
+        };
+        self.command(user).await?;
+        let key_file = self.dir.path().join("key");
+        write_private(&key_file, "changestream").map_err(Error::io("write a key file"))?;
+        self.args.push(format!("--keyFile={}", key_file.display()));
+        self.authorized = true;
+        self.launch().await
+    }
+
+    /// The user and password of an administrator as in a connection string, empty where none is needed.
+    pub(crate) fn credentials(&self) -> String {
+        match self.authorized {
+            true => format!("{ADMIN}:{ADMIN}@"),
+            false => String::new(),
         }
     }
 
@@ -155,11 +185,15 @@ impl Node {
             host: Ipv4Addr::LOCALHOST.to_string(),
             port: Some(self.port),
         };
-        let options = ClientOptions::builder()
+        let mut options = ClientOptions::builder()
             .hosts(vec![address])
             .direct_connection(true)
             .server_selection_timeout(Duration::from_secs(5))
             .build();
+        if self.authorized {
+            let credential = Credential::builder().username(ADMIN.to_owned());
+            options.credential = Some(credential.password(ADMIN.to_owned()).build());
+        }
         Ok(Client::with_options(options)?)
     }
 
@@ -270,6 +304,15 @@ impl Drop for Node {
 pub(crate) fn replica_set_uri<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> String {
     let hosts: Vec<_> = nodes.into_iter().map(|n| n.addr().to_string()).collect();
     format!("mongodb://{}/?replicaSet={REPLICA_SET}", hosts.join(","))
+}
+
+/// Writes a file that only its owner may read, as mongod wants its key file.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,7 +1,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,7 +30,9 @@ const CHUNK: usize = 64 * 1024;
 pub struct FaultProxy {
     addr: SocketAddr,
     target: SocketAddr,
-    fault: watch::Sender<Fault>,
+    fault: StdMutex<watch::Sender<Fault>>,
+    /// What keeps stranded connections silent.
+    stranded: StdMutex<Vec<watch::Sender<Fault>>>,
     connections: Arc<Mutex<JoinSet<()>>>,
     acceptor: Mutex<JoinSet<()>>,
 }
@@ -58,7 +60,8 @@ impl FaultProxy {
                 .local_addr()
                 .map_err(Error::io("tell the proxy's port"))?,
             target,
-            fault: watch::Sender::new(Fault::None),
+            fault: StdMutex::new(watch::Sender::new(Fault::None)),
+            stranded: StdMutex::default(),
             connections: Arc::default(),
             acceptor: Mutex::default(),
         };
@@ -92,6 +95,15 @@ impl FaultProxy {
         self.set(Fault::BlackHole).await
     }
 
+    /// Silences the connections there are for good, as a firewall does that has forgotten them. New ones work.
+    pub async fn strand(&self) -> Result<()> {
+        let fault = std::mem::replace(&mut *self.fault(), watch::Sender::new(Fault::None));
+        fault.send_replace(Fault::BlackHole);
+        lock(&self.stranded).push(fault);
+        self.refuse().await;
+        self.set(Fault::None).await
+    }
+
     /// Forwards requests and swallows replies, so that the server has done what the client does not know of.
     ///
     /// TCP loses nothing out of the middle of a stream, so [`heal`](Self::heal) closes connections that lost a reply.
@@ -105,7 +117,7 @@ impl FaultProxy {
     }
 
     async fn set(&self, fault: Fault) -> Result<()> {
-        self.fault.send_replace(fault);
+        self.fault().send_replace(fault);
         let refusing = self.acceptor.lock().await.is_empty();
         if refusing {
             self.accept_on(listen(self.addr.port()).await?).await;
@@ -113,8 +125,12 @@ impl FaultProxy {
         Ok(())
     }
 
+    fn fault(&self) -> MutexGuard<'_, watch::Sender<Fault>> {
+        lock(&self.fault)
+    }
+
     async fn accept_on(&self, listener: TcpListener) {
-        let (target, fault) = (self.target, self.fault.subscribe());
+        let (target, fault) = (self.target, self.fault().subscribe());
         let connections = Arc::clone(&self.connections);
         let accept = async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -125,6 +141,10 @@ impl FaultProxy {
         };
         self.acceptor.lock().await.spawn(accept);
     }
+}
+
+fn lock<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn listen(port: u16) -> Result<TcpListener> {

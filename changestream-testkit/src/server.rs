@@ -28,13 +28,15 @@ impl MongoServer {
         MongoServerBuilder {
             settings: Settings::default(),
             replicated: true,
+            authorized: false,
         }
     }
 
     /// The connection string. A client of it finds the server again after a restart.
     pub fn uri(&self) -> String {
         if self.replicated {
-            replica_set_uri([&self.node])
+            let uri = replica_set_uri([&self.node]);
+            uri.replacen("//", &format!("//{}", self.node.credentials()), 1)
         } else {
             self.uri_through(self.addr())
         }
@@ -44,7 +46,8 @@ impl MongoServer {
     ///
     /// [`FaultProxy`]: crate::FaultProxy
     pub fn uri_through(&self, addr: SocketAddr) -> String {
-        format!("mongodb://{addr}/?directConnection=true")
+        let credentials = self.node.credentials();
+        format!("mongodb://{credentials}{addr}/?directConnection=true")
     }
 
     /// A new client.
@@ -102,6 +105,7 @@ impl MongoServer {
 pub struct MongoServerBuilder {
     settings: Settings,
     replicated: bool,
+    authorized: bool,
 }
 
 impl MongoServerBuilder {
@@ -129,14 +133,25 @@ impl MongoServerBuilder {
         self
     }
 
+    /// Only users may do anything. The connection strings are those of an administrator, who can make others.
+    pub fn authorized(mut self) -> Self {
+        self.authorized = true;
+        self
+    }
+
     /// Starts the server, and waits until it takes writes.
     pub async fn start(self) -> Result<MongoServer> {
-        let server = MongoServer {
+        let mut server = MongoServer {
             node: Node::start(&self.settings, self.replicated).await?,
             replicated: self.replicated,
         };
         if self.replicated {
             server.node.initiate(&[], Document::new()).await?;
+            server.wait_until_writable().await?;
+            server.node.make_durable().await?;
+        }
+        if self.authorized {
+            server.node.authorize().await?;
             server.wait_until_writable().await?;
             server.node.make_durable().await?;
         }

@@ -138,6 +138,20 @@ async fn black_hole_forwards_what_it_held_back_after_it_is_healed() {
 }
 
 #[tokio::test]
+async fn strand_silences_old_connections_for_good_and_serves_new_ones() {
+    let (mut echo, proxy, mut client) = connected().await;
+    echo.heard.recv().await.unwrap();
+    proxy.strand().await.unwrap();
+    let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
+    assert_eq!(ask(&mut new, b"new").await.unwrap(), b"new");
+    assert_eq!(echo.heard.recv().await.unwrap(), b"new");
+
+    proxy.heal().await.unwrap();
+    client.write_all(b"lost").await.unwrap();
+    assert!(timeout(MOMENT, echo.heard.recv()).await.is_err());
+}
+
+#[tokio::test]
 async fn drop_replies_lets_the_request_through() {
     let (mut echo, proxy, mut client) = connected().await;
     echo.heard.recv().await.unwrap();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use changestream_testkit::{Error, MongoServer, ServerVersion, TestServer, Version};
 use mongodb::{
+    Client,
     bson::{Document, doc},
     change_stream::{ChangeStream, event::ChangeStreamEvent},
     options::WriteConcern,
@@ -161,4 +162,21 @@ async fn is_usable_from_spawned_tasks() {
         .unwrap()
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_with_authorization_lets_in_users_only() {
+    let server = MongoServer::builder().authorized().start().await.unwrap();
+    let stranger = format!("mongodb://{}/?directConnection=true", server.addr());
+    let stranger = Client::with_uri_str(stranger).await.unwrap();
+    let refused = stranger.database("shop").list_collection_names().await;
+    assert!(refused.is_err());
+    let admin = server.client().await.unwrap();
+    admin
+        .database("shop")
+        .list_collection_names()
+        .await
+        .unwrap();
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
 }

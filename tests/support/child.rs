@@ -12,7 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use changestream::{
-    Checkpoint, CheckpointStore, Claimed, MongoCheckpoints, Saved, StoreError, prelude::*,
+    Checkpoint, CheckpointStore, Claimed, Gap, MongoCheckpoints, Saved, StoreError,
+    StoredCheckpoint, prelude::*,
 };
 use futures::TryStreamExt;
 use mongodb::{
@@ -138,6 +139,18 @@ impl CheckpointStore for StopsAtSave {
         raise(Signal::SIGSTOP).expect("stopped and continued");
         // Not even a runtime that drops it keeps this save from being sent.
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(save))
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        self.inner.record_gap(gap).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.inner.list().await
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        self.inner.reset(runtime).await
     }
 }
 

@@ -13,7 +13,11 @@ pub(crate) async fn fail(
     mode: impl Into<Bson>,
     error: Failure,
 ) -> Result<()> {
-    let mut data = doc! { "failCommands": commands, "errorCode": error.code };
+    let mut data = doc! { "failCommands": commands };
+    match error.code {
+        Some(code) => data.insert("errorCode", code),
+        None => data.insert("closeConnection", true),
+    };
     if !error.labels.is_empty() {
         data.insert("errorLabels", error.labels);
     }
@@ -37,14 +41,23 @@ async fn configure(client: &Client, mode: Bson, data: Document) -> Result<()> {
 /// An error of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
-    code: i32,
+    /// Of the reply; there is none where the connection is closed.
+    code: Option<i32>,
     labels: Vec<String>,
 }
 
 impl Failure {
     pub(crate) fn code(code: i32) -> Self {
         Self {
-            code,
+            code: Some(code),
+            labels: Vec::new(),
+        }
+    }
+
+    /// A connection that is closed instead of a reply.
+    pub(crate) fn hang_up() -> Self {
+        Self {
+            code: None,
             labels: Vec::new(),
         }
     }
@@ -52,7 +65,7 @@ impl Failure {
     /// One that the server itself calls resumable.
     pub(crate) fn resumable(code: i32) -> Self {
         Self {
-            code,
+            code: Some(code),
             labels: vec!["ResumableChangeStreamError".to_owned()],
         }
     }

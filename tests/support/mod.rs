@@ -8,8 +8,10 @@
 
 pub(crate) mod child;
 pub(crate) mod commit;
+pub(crate) mod effect;
 pub(crate) mod failpoint;
 pub(crate) mod lease;
+pub(crate) mod oplog;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod writer;
@@ -23,8 +25,8 @@ use std::{
 };
 
 use changestream::{
-    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, MongoCheckpoints, MongoLeases,
-    Operation, RuntimeBuilder, StartAt, prelude::*,
+    Checkpoint, CheckpointStore, ClusterTime, Error, EventId, Health, MongoCheckpoints,
+    MongoLeases, Operation, RuntimeBuilder, RuntimeState, StartAt, prelude::*,
 };
 use changestream_testkit::{MongoServer, TestServer};
 use lease::{Holders, SceneLeases};
@@ -197,14 +199,13 @@ pub(crate) async fn client(uri: &str) -> Client {
 
 /// A time after everything that was written so far.
 pub(crate) async fn after(client: &Client) -> ClusterTime {
-    let ping = client
-        .database("admin")
-        .run_command(doc! { "ping": 1 })
-        .await;
-    let mut time = ping
-        .expect("a pong")
-        .get_timestamp("operationTime")
-        .expect("a time");
+    let admin = client.database("admin");
+    // A server with authorization says it once it has the keys to sign it with.
+    let mut time = eventually("the server tells the time", async || {
+        let ping = admin.run_command(doc! { "ping": 1 }).await;
+        ping.expect("a pong").get_timestamp("operationTime").ok()
+    })
+    .await;
     time.increment += 1;
     ClusterTime(time)
 }
@@ -315,6 +316,7 @@ pub(crate) fn recorder(collections: &[&str]) -> HandlerSpec<Seen> {
 
 /// A runtime that runs beside the test.
 pub(crate) struct Started {
+    pub(crate) health: Health,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Error>>,
 }
@@ -327,6 +329,7 @@ impl Started {
             asked.await.ok();
         };
         Self {
+            health: runtime.health(),
             shutdown,
             task: tokio::spawn(runtime.run_until(shut_down)),
         }
@@ -355,6 +358,25 @@ impl Started {
         let ended = within("the runtime ends", self.task).await;
         ended.expect("no panic").expect_err("an error")
     }
+}
+
+/// Waits until the runtime is interrupted; why.
+pub(crate) async fn interrupted(health: &Health) -> String {
+    let mut health = health.clone();
+    let reason = async {
+        loop {
+            if let RuntimeState::Interrupted { reason, .. } = health.state() {
+                return reason;
+            }
+            health.changed().await.expect("it runs on");
+        }
+    };
+    within("the runtime is interrupted", reason).await
+}
+
+/// Waits until the runtime is ready.
+pub(crate) async fn ready(health: &Health) {
+    assert!(within("the runtime is ready", health.ready()).await);
 }
 
 /// The messages of an error and of all that caused it.

@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use changestream::{
-    Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterStore, Lease, LeaseStore,
-    MemoryDeadLetters, Saved, StoreError,
+    Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterFilter, DeadLetterStore,
+    DeadLetterSummary, Gap, Lease, LeaseStore, MemoryDeadLetters, ReplayMark, Saved, StoreError,
+    StoredCheckpoint,
 };
 
 /// How a store fails. Clones fail together.
@@ -50,7 +51,7 @@ impl Faults {
         self.failures.load(Ordering::SeqCst)
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         if !self.is_down.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -84,9 +85,26 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         self.faults.check()?;
         self.inner.save(runtime, checkpoint).await
     }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        if self.faults.loses_replies {
+            let recorded = self.inner.record_gap(gap).await;
+            return self.faults.check().and(recorded);
+        }
+        self.faults.check()?;
+        self.inner.record_gap(gap).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.inner.list().await
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        self.inner.reset(runtime).await
+    }
 }
 
-/// A dead-letter store in memory that fails to write.
+/// A dead-letter store in memory that fails to write, mark and remove.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultyDeadLetters {
     pub(crate) inner: MemoryDeadLetters,
@@ -98,6 +116,29 @@ impl DeadLetterStore for FaultyDeadLetters {
     async fn write(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.faults.check()?;
         self.inner.write(letter).await
+    }
+
+    async fn list(
+        &self,
+        filter: &DeadLetterFilter,
+        after: Option<&DeadLetterSummary>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetterSummary>, StoreError> {
+        self.inner.list(filter, after, limit).await
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        self.faults.check()?;
+        self.inner.remove(id).await
+    }
+
+    async fn mark(&self, id: &str, mark: &ReplayMark) -> Result<bool, StoreError> {
+        self.faults.check()?;
+        self.inner.mark(id, mark).await
     }
 }
 

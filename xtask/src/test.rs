@@ -8,6 +8,7 @@ const OLDEST: ServerVersion = ServerVersion::V4_4;
 const OLDEST_RUNS: &[&str] = &[
     "checkpoints",
     "custom_extractors",
+    "dead_letter_stores",
     "dead_letters",
     "extractors",
     "failover",
@@ -19,6 +20,7 @@ const OLDEST_RUNS: &[&str] = &[
     "invalidate",
     "layers",
     "network",
+    "replay",
     "resume",
     "shutdown",
     "startup",

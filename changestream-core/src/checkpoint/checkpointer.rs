@@ -1,10 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{Checkpoint, CheckpointStore, ResumePoint, Saved};
 use crate::{
-    error::{Error, Kind},
+    error::{Error, Kind, StoreError},
+    health::{HealthReporter, Part},
     layer::Backoff,
     partition::Partitioning,
     source::Mark,
@@ -23,6 +27,9 @@ pub(crate) struct Checkpointer {
     /// That of the last checkpoint.
     pub(crate) sequence: i64,
     pub(crate) partitioning: Option<Partitioning>,
+    /// How long a save may take before it counts as failed.
+    pub(crate) patience: Duration,
+    pub(crate) health: HealthReporter,
 }
 
 impl Checkpointer {
@@ -41,8 +48,11 @@ impl Checkpointer {
         let checkpoint = self.next(position);
         let mut failures = 0;
         loop {
-            let error = match self.store.save(&self.runtime, &checkpoint).await {
-                Ok(Saved::Yes) => return Ok(()),
+            let error = match self.try_save(&checkpoint).await {
+                Ok(Saved::Yes) => {
+                    self.health.checkpointed();
+                    return Ok(());
+                }
                 Ok(Saved::Stale) => {
                     let message =
                         "another replica has taken over, and goes on from the last checkpoint";
@@ -52,6 +62,7 @@ impl Checkpointer {
             };
             failures += 1;
             let wait = BACKOFF.wait(failures);
+            self.health.interrupted(Part::Checkpoints, error.brief());
             tracing::error!(
                 error = error.brief(),
                 ?wait,
@@ -59,6 +70,17 @@ impl Checkpointer {
             );
             sleep(wait).await;
         }
+    }
+
+    async fn try_save(&self, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
+        let saving = self.store.save(&self.runtime, checkpoint);
+        let saved = timeout(self.patience, saving).await;
+        saved.unwrap_or_else(|_elapsed| {
+            let patience = self.patience;
+            Err(StoreError::new(format!(
+                "the checkpoint store did not answer for {patience:?}"
+            )))
+        })
     }
 
     fn next(&mut self, position: ResumePoint) -> Checkpoint {

@@ -5,16 +5,26 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Checkpoint, CheckpointStore, Claimed, Saved};
-use crate::error::StoreError;
+use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
+use crate::{error::StoreError, gap::Gap};
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryCheckpoints {
     checkpoints: Arc<Mutex<HashMap<String, Checkpoint>>>,
+    gaps: Arc<Mutex<Vec<Gap>>>,
 }
 
 impl MemoryCheckpoints {
+    /// The gaps that were written down so far, oldest first.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.lock_gaps().clone()
+    }
+
+    fn lock_gaps(&self) -> MutexGuard<'_, Vec<Gap>> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Checkpoint>> {
         self.checkpoints
             .lock()
@@ -48,5 +58,42 @@ impl CheckpointStore for MemoryCheckpoints {
         }
         checkpoints.insert(runtime.to_owned(), checkpoint.clone());
         Ok(Saved::Yes)
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        let mut gaps = self.lock_gaps();
+        gaps.retain(|written| written.id != gap.id);
+        gaps.push(gap.clone());
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let checkpoints = self.lock();
+        let stored = checkpoints
+            .iter()
+            .map(|(runtime, checkpoint)| StoredCheckpoint {
+                runtime: runtime.clone(),
+                checkpoint: Ok(checkpoint.clone()),
+                saved_at: None,
+            });
+        let mut stored: Vec<_> = stored.collect();
+        stored.sort_by(|a, b| a.runtime.cmp(&b.runtime));
+        Ok(stored)
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        let mut checkpoints = self.lock();
+        let stored = checkpoints.get_mut(runtime);
+        Ok(stored.is_some_and(|stored| {
+            let epoch = stored.epoch;
+            let reset = std::mem::replace(
+                stored,
+                Checkpoint {
+                    epoch,
+                    ..Checkpoint::default()
+                },
+            );
+            reset.position.is_some()
+        }))
     }
 }

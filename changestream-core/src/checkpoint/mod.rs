@@ -21,7 +21,12 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::StoreError, event::ResumeToken, partition::Partitioning};
+use crate::{
+    error::StoreError,
+    event::{ClusterTime, ResumeToken},
+    gap::Gap,
+    partition::Partitioning,
+};
 
 /// Where a runtime of some name goes on, and who may say so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,9 +50,16 @@ impl Checkpoint {
     /// The resume token, where the position is one.
     pub fn token(&self) -> Option<&ResumeToken> {
         match self.position.as_ref()? {
-            ResumePoint::ResumeAfter(token) | ResumePoint::StartAfter(token) => Some(token),
+            ResumePoint::ResumeAfter(token)
+            | ResumePoint::StartAfter(token)
+            | ResumePoint::SplitEvent(token) => Some(token),
             ResumePoint::OperationTime(_) => None,
         }
+    }
+
+    /// The time of the position, where there is one that tells it.
+    pub fn cluster_time(&self) -> Option<ClusterTime> {
+        self.position.as_ref()?.cluster_time()
     }
 }
 
@@ -97,4 +109,40 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be saved.
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError>;
+
+    /// Writes down what is given up of the stream; done when it is durable. Writing the same gap again, by its
+    /// [`id`](Gap::id), replaces it: it then reaches further.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. It is tried again; the stream waits.
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError>;
+
+    /// The checkpoints of all runtimes, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError>;
+
+    /// Takes the position from the checkpoint of the runtime named `runtime`, durably, and leaves its epoch;
+    /// `false` where there was none. The next start is as the first: at its [`StartAt`](crate::StartAt), and
+    /// the events before that are not handled. A runtime that runs saves its position again.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done.
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError>;
+}
+
+/// A checkpoint as its store lists it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StoredCheckpoint {
+    /// The name of the runtime.
+    pub runtime: String,
+    /// What is stored; an error where that is no checkpoint.
+    pub checkpoint: Result<Checkpoint, StoreError>,
+    /// When it was saved, by the store's clock, where the store notes that.
+    pub saved_at: Option<bson::DateTime>,
 }

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
+use futures::TryStreamExt;
 use mongodb::{
     Collection, Database,
     error::{ErrorKind, WriteFailure},
@@ -9,19 +10,23 @@ use mongodb::{
     },
 };
 
-use super::{Checkpoint, CheckpointStore, Claimed, Saved};
-use crate::error::StoreError;
+use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
+use crate::{connection::close_if_unauthorized, error::StoreError, gap::Gap};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
-/// concern.
+/// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
 #[derive(Clone, Debug)]
 pub struct MongoCheckpoints {
     collection: Collection<Document>,
+    gaps: Collection<Gap>,
 }
 
 impl MongoCheckpoints {
     /// The default collection's name.
     pub const COLLECTION: &str = "changestream.checkpoints";
+
+    /// The name of the collection of gaps.
+    pub const GAPS: &str = "changestream.gaps";
 
     /// In the collection [`COLLECTION`](Self::COLLECTION) of `database`.
     pub fn new(database: &Database) -> Self {
@@ -36,6 +41,7 @@ impl MongoCheckpoints {
             .write_concern(WriteConcern::majority())
             .build();
         Self {
+            gaps: database.collection_with_options(Self::GAPS, options.clone()),
             collection: database.collection_with_options(name, options),
         }
     }
@@ -97,8 +103,54 @@ impl CheckpointStore for MongoCheckpoints {
         match self.collection.update_one(own, update).upsert(true).await {
             Ok(_) => Ok(Saved::Yes),
             Err(error) if is_duplicate_key(&error) => Ok(Saved::Stale),
-            Err(error) => Err(self.error("save", runtime).caused_by(error)),
+            Err(error) => {
+                close_if_unauthorized(self.collection.client(), &error).await;
+                Err(self.error("save", runtime).caused_by(error))
+            }
         }
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        let replaced = self.gaps.replace_one(doc! { "_id": &gap.id }, gap);
+        replaced.upsert(true).await.map(drop).map_err(|error| {
+            let collection = self.gaps.namespace();
+            StoreError::new(format!("cannot write to `{collection}`")).caused_by(error)
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let failed = |error: mongodb::error::Error| {
+            let collection = self.collection.namespace();
+            StoreError::new(format!("cannot list the checkpoints in `{collection}`"))
+                .caused_by(error)
+        };
+        let found = self.collection.find(doc! {}).sort(doc! { "_id": 1 }).await;
+        let found: Vec<_> = found.map_err(failed)?.try_collect().await.map_err(failed)?;
+        let stored = found.into_iter().map(|stored| {
+            let runtime = stored.get("_id").map(|id| match id.as_str() {
+                Some(name) => name.to_owned(),
+                None => id.to_string(),
+            });
+            let runtime = runtime.unwrap_or_default();
+            StoredCheckpoint {
+                saved_at: stored.get_datetime("savedAt").ok().copied(),
+                checkpoint: self.decode(stored, &runtime),
+                runtime,
+            }
+        });
+        Ok(stored.collect())
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+        // Rubbish goes too.
+        let parts = ["kind", "token", "time", "fingerprint", "sequence"];
+        let parts = parts.map(|part| doc! { part: { "$exists": true } });
+        let placed = doc! { "_id": runtime, "$or": parts.to_vec() };
+        let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
+        let kept = vec![doc! { "$project": { "epoch": epoch } }];
+        let reset = self.collection.update_one(placed, kept).await;
+        let reset = reset.map_err(|error| self.error("reset", runtime).caused_by(error))?;
+        Ok(reset.matched_count > 0)
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Record {
 enum Kind {
     ResumeAfter,
     StartAfter,
+    SplitEvent,
     OperationTime,
 }
 
@@ -40,6 +41,7 @@ impl From<Checkpoint> for Record {
             None => (None, None, None),
             Some(ResumePoint::ResumeAfter(token)) => (Some(Kind::ResumeAfter), Some(token), None),
             Some(ResumePoint::StartAfter(token)) => (Some(Kind::StartAfter), Some(token), None),
+            Some(ResumePoint::SplitEvent(token)) => (Some(Kind::SplitEvent), Some(token), None),
             Some(ResumePoint::OperationTime(time)) => {
                 (Some(Kind::OperationTime), None, Some(time.0))
             }
@@ -64,6 +66,7 @@ impl TryFrom<Record> for Checkpoint {
             (None, None, None) => None,
             (Some(Kind::ResumeAfter), Some(token), None) => Some(ResumePoint::ResumeAfter(token)),
             (Some(Kind::StartAfter), Some(token), None) => Some(ResumePoint::StartAfter(token)),
+            (Some(Kind::SplitEvent), Some(token), None) => Some(ResumePoint::SplitEvent(token)),
             (Some(Kind::OperationTime), None, Some(time)) => {
                 Some(ResumePoint::OperationTime(ClusterTime(time)))
             }
@@ -99,7 +102,8 @@ mod tests {
         let positions = [
             None,
             Some(ResumePoint::ResumeAfter(token.clone())),
-            Some(ResumePoint::StartAfter(token)),
+            Some(ResumePoint::StartAfter(token.clone())),
+            Some(ResumePoint::SplitEvent(token)),
             Some(ResumePoint::OperationTime(time)),
         ];
         for position in positions {

@@ -1,12 +1,22 @@
 use std::{fmt, time::SystemTime};
 
-use bson::{RawDocument, RawDocumentBuf};
+use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
 use bytes::Bytes;
 
 use super::{
     ClusterTime, DocumentKey, EventId, Namespace, Operation, ResumeToken, UpdateDescription,
 };
 use crate::decode::{DecodeError, Header, Span};
+
+/// The largest event that is stored whole: a document has 16 MB, and something is beside the event.
+const MAX_STORED: usize = 15 << 20;
+
+/// What is left out of an event that is too large.
+const OMITTED: [&str; 3] = [
+    "fullDocument",
+    "fullDocumentBeforeChange",
+    "updateDescription",
+];
 
 /// One change event as the server sent it: a shared, cheaply cloned view of its raw BSON.
 ///
@@ -16,6 +26,7 @@ use crate::decode::{DecodeError, Header, Span};
 pub struct RawChange {
     bytes: Bytes,
     header: Header,
+    was_split: bool,
 }
 
 impl RawChange {
@@ -27,7 +38,29 @@ impl RawChange {
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
         let bytes = bytes.into();
         let header = Header::decode(&bytes)?;
-        Ok(Self { bytes, header })
+        Ok(Self {
+            bytes,
+            header,
+            was_split: false,
+        })
+    }
+
+    /// An event that the server had split, whole again.
+    pub(crate) fn reassembled(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            was_split: true,
+            ..Self::new(bytes)?
+        })
+    }
+
+    pub(crate) fn was_split(&self) -> bool {
+        self.was_split
+    }
+
+    /// Whether the event came, or was stored, without its documents, being too large with them. Its field
+    /// `omittedFields` says what is missing.
+    pub fn is_header_only(&self) -> bool {
+        self.header.is_header_only
     }
 
     /// The whole event.
@@ -123,8 +156,21 @@ impl RawChange {
         self.bytes.len()
     }
 
+    /// The event as it can be stored within a document: without its own documents where it is too large.
     pub(crate) fn to_document_buf(&self) -> RawDocumentBuf {
-        self.as_raw().to_owned()
+        if self.size() <= MAX_STORED {
+            return self.as_raw().to_owned();
+        }
+        let mut header = RawDocumentBuf::new();
+        let mut omitted = RawArrayBuf::new();
+        for (key, value) in self.as_raw().into_iter().flatten() {
+            match OMITTED.contains(&key.as_str()) {
+                true => omitted.push(key.as_str()),
+                false => header.append(key, value),
+            }
+        }
+        header.append(cstr!("omittedFields"), omitted);
+        header
     }
 
     fn document(&self, span: Option<Span>) -> Option<&RawDocument> {

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use bson::{RawDocument, Timestamp};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Names one change event: the same on every delivery of it, different for every other event.
@@ -40,7 +41,8 @@ impl fmt::Debug for EventId {
 /// When the change was written, on the server's logical clock.
 ///
 /// Seconds since the Unix epoch and a counter within the second. Changes of one transaction share it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ClusterTime(pub Timestamp);
 
 impl ClusterTime {

@@ -27,7 +27,7 @@ impl ResumeToken {
     ///
     /// The server's `KeyString` encoding puts the cluster time first: the type byte `0x82`, then seconds
     /// and increment, big-endian.
-    pub(crate) fn cluster_time(&self) -> Option<Timestamp> {
+    pub fn cluster_time(&self) -> Option<Timestamp> {
         let data = self.0.get_str("_data").ok()?;
         let number = |range| u32::from_str_radix(data.get(range)?, 16).ok();
         if data.get(..2)? != "82" {

@@ -13,7 +13,8 @@ use crate::handler::ChangeRequest;
 /// when the document is gone. Where every collection whose updates ask for it records pre- and
 /// post-images, it is the true post-image. A delete has none.
 ///
-/// Absent, or not decodable as `T`, it rejects the event; `Option<FullDocument<T>>` takes absence as
+/// Absent, or not decodable as `T`, it rejects the event, but for a post-image that is missing, of which
+/// [`OnMissingImage`](crate::OnMissingImage) says what happens; `Option<FullDocument<T>>` takes absence as
 /// `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullDocument<T>(pub T);

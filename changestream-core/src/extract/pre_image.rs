@@ -6,8 +6,9 @@ use crate::handler::ChangeRequest;
 /// The document before the change, decoded.
 ///
 /// The collection must record pre-images (`changeStreamPreAndPostImages`, MongoDB 6.0 and later), and an
-/// image may have expired. Inserts have none. Absent, or not decodable as `T`, it rejects the event;
-/// `Option<PreImage<T>>` takes absence as `None`.
+/// image may have expired: then [`OnMissingImage`](crate::OnMissingImage) says what happens. Inserts have none,
+/// which rejects the event, as does one that is not decodable as `T`. `Option<PreImage<T>>` takes absence as
+/// `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreImage<T>(pub T);
 

@@ -1,16 +1,18 @@
 use super::{FieldPath, Filter};
 use crate::{
     checkpoint::MongoCheckpoints, dead_letter::MongoDeadLetters, event::Operation,
-    lease::MongoLeases,
+    lease::MongoLeases, processed::MongoProcessed,
 };
 
 /// The runtime's own collections. A handler of a whole database does not receive their changes: each
 /// checkpoint would be an event, and each event a checkpoint.
-pub(super) fn own_collections() -> [&'static str; 3] {
+pub(super) fn own_collections() -> [&'static str; 5] {
     [
         MongoCheckpoints::COLLECTION,
+        MongoCheckpoints::GAPS,
         MongoDeadLetters::COLLECTION,
         MongoLeases::COLLECTION,
+        MongoProcessed::COLLECTION,
     ]
 }
 

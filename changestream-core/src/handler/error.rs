@@ -48,6 +48,8 @@ pub enum FailureKind {
     Failed,
     /// An extractor refused the event.
     Rejection,
+    /// The event was too large to come whole; see [`OnOversizeEvent`](crate::OnOversizeEvent).
+    Oversize,
     /// The attempt took longer than its timeout.
     Timeout,
     /// The handler or sink panicked.
@@ -55,13 +57,20 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Failed, Self::Rejection, Self::Timeout, Self::Panic];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Failed,
+        Self::Rejection,
+        Self::Oversize,
+        Self::Timeout,
+        Self::Panic,
+    ];
 
     /// The kind as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Rejection => "rejection",
+            Self::Oversize => "oversize",
             Self::Timeout => "timeout",
             Self::Panic => "panic",
         }
@@ -82,6 +91,14 @@ impl HandlerError {
     /// A failure that no retry can mend: the event goes straight to the dead letters.
     pub fn reject(source: impl Into<BoxError>) -> Self {
         Self::new(Disposition::Reject, FailureKind::Failed, source)
+    }
+
+    pub(crate) fn oversize() -> Self {
+        Self::new(
+            Disposition::Reject,
+            FailureKind::Oversize,
+            "the event is too large to come whole; its field `omittedFields` says what is missing",
+        )
     }
 
     pub(crate) fn timeout(after: Duration) -> Self {
@@ -118,6 +135,10 @@ impl HandlerError {
     /// The error that the handler gave.
     pub fn source(&self) -> &(dyn StdError + Send + Sync + 'static) {
         &*self.source
+    }
+
+    pub(crate) fn into_source(self) -> BoxError {
+        self.source
     }
 
     /// How many attempts were made until this, the last of them, failed.

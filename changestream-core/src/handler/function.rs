@@ -45,6 +45,9 @@ macro_rules! impl_handler {
                 state: Arc<S>,
             ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static {
                 let running = (|| {
+                    if request.change().is_header_only() {
+                        return Err(HandlerError::oversize());
+                    }
                     $(let $argument = $argument::from_change(&request, &state)?;)*
                     Ok::<_, HandlerError>(self($($argument),*))
                 })();

@@ -11,6 +11,7 @@ use crate::{
     filter::{FieldPath, InvalidPath, Selection},
     layer::{self, SharedLayer},
     message::Message,
+    processed::ProcessedStore,
     source::DocumentModes,
 };
 
@@ -39,6 +40,7 @@ pub struct HandlerSpec<S> {
     sinks: Vec<String>,
     key: Option<String>,
     policy: PolicyOverrides,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
     layers: Vec<SharedLayer<BoxHandler>>,
     bind: Box<dyn FnOnce(Arc<S>) -> BoxHandler + Send>,
 }
@@ -60,6 +62,7 @@ pub(crate) struct BoundHandler {
     pub(crate) sinks: Vec<String>,
     pub(crate) key: Option<FieldPath>,
     pub(crate) policy: PolicyOverrides,
+    pub(crate) deduplicate: Option<Arc<dyn ProcessedStore>>,
     pub(crate) layers: Vec<SharedLayer<BoxHandler>>,
     pub(crate) service: BoxHandler,
 }
@@ -91,6 +94,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
             sinks: Vec::new(),
             key: None,
             policy: PolicyOverrides::default(),
+            deduplicate: None,
             layers: Vec::new(),
             bind: Box::new(move |state| {
                 BoxHandler::new(service_fn(move |request: ChangeRequest| {
@@ -174,6 +178,14 @@ impl<S> HandlerSpec<S> {
         self
     }
 
+    /// Skips events that `store` knows this handler to have processed; see
+    /// [`RuntimeBuilder::deduplicate`](crate::RuntimeBuilder::deduplicate).
+    #[must_use]
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
     /// Wraps this handler alone in a tower layer, inside the runtime's layers. The first added is the
     /// outermost.
     #[must_use]
@@ -253,6 +265,12 @@ impl<S> HandlerSpec<S> {
         if selection.operations.is_empty() {
             return Err(wrong("it receives no operation; name at least one".into()));
         }
+        if self.needs.transaction && self.deduplicate.is_some() {
+            return Err(wrong(
+                "its `Transaction` already skips events that come again; remove `.deduplicate(..)`"
+                    .into(),
+            ));
+        }
         let key = self.key.as_ref().map(FieldPath::new).transpose();
         let key = key.map_err(|error| wrong(error.to_string()))?;
         Ok(BoundHandler {
@@ -263,6 +281,7 @@ impl<S> HandlerSpec<S> {
             name: self.name,
             sinks: self.sinks,
             policy: self.policy,
+            deduplicate: self.deduplicate,
             layers: self.layers,
         })
     }

@@ -113,7 +113,17 @@ fn describe() {
     describe_gauge!(
         "changestream_lag_seconds",
         Unit::Seconds,
-        "From the newest handled event's wall time to now"
+        "Age of the oldest event in flight, else of the last one handled; 0 once caught up"
+    );
+    describe_gauge!(
+        "changestream_ready",
+        Unit::Count,
+        "1 while the stream is open and checkpoints are saved"
+    );
+    describe_counter!(
+        "changestream_interruptions_total",
+        Unit::Count,
+        "Interruptions, each of one error or many, by part"
     );
 }
 

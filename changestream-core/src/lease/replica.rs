@@ -1,14 +1,12 @@
 use std::{error::Error as _, future::Future, sync::Arc, time::Duration};
 
 use bson::Uuid;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::{Lease, LeaseStore};
 use crate::{
     error::{Error, Kind, StoreError},
+    health::{HealthReporter, RuntimeState},
     layer::Backoff,
 };
 
@@ -27,17 +25,6 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// How long a release may take; after that the lease runs out by itself.
 const RELEASE: Duration = Duration::from_secs(2);
 
-/// What a runtime does at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// It has not come to know yet who is active.
-    Starting,
-    /// Another replica holds the lease.
-    StandingBy,
-    /// It holds the lease.
-    Active,
-}
-
 /// One of the processes that run a runtime of some name, of which one at a time is active.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -45,7 +32,8 @@ pub(crate) struct Replica {
     name: Arc<str>,
     /// For how long the lease is asked.
     time: Duration,
-    role: watch::Sender<Role>,
+    health: HealthReporter,
+    is_standing_by: bool,
     /// The holder that the lease may have been given to without our knowing it.
     bid: Option<String>,
     /// Whether it once came to know that another one is active.
@@ -74,12 +62,18 @@ impl Tenure {
 }
 
 impl Replica {
-    pub(crate) fn new(store: Arc<dyn LeaseStore>, name: Arc<str>, time: Duration) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn LeaseStore>,
+        name: Arc<str>,
+        time: Duration,
+        health: HealthReporter,
+    ) -> Self {
         Self {
             store,
             name,
             time,
-            role: watch::Sender::new(Role::Starting),
+            health,
+            is_standing_by: false,
             bid: None,
             has_stood_by: false,
         }
@@ -95,7 +89,7 @@ impl Replica {
                 Ok(Answer::Given(tenure)) => return Ok(tenure),
                 Ok(Answer::Taken(lease)) => {
                     (self.has_stood_by, failures) = (true, 0);
-                    if self.take_on(Role::StandingBy) {
+                    if self.stands_by_from_now() {
                         let holder = lease.holder.as_deref();
                         tracing::info!(
                             lease = %self.name,
@@ -148,7 +142,8 @@ impl Replica {
         }
         let until = sent + self.time;
         tracing::info!(lease = %self.name, epoch = lease.epoch, holder, "the lease is acquired");
-        self.take_on(Role::Active);
+        self.is_standing_by = false;
+        self.health.state(RuntimeState::Starting);
         Ok(Answer::Given(Tenure { lease, until }))
     }
 
@@ -237,23 +232,28 @@ impl Replica {
 
     /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
     /// taking over later than at its first start may pass.
-    pub(crate) async fn outlives(&mut self, error: &Error) -> bool {
+    pub(crate) fn outlives(&mut self, error: &Error) -> bool {
         let is_lost = error.is_lease_lost() || error.is_repartitioned();
         let passes = error.is_unreachable() || error.is_store();
         if !(is_lost || self.has_stood_by && passes) {
             return false;
         }
         self.has_stood_by = true;
-        self.take_on(Role::StandingBy);
+        self.stands_by_from_now();
         let cause = error.source().map(ToString::to_string);
         tracing::warn!(lease = %self.name, %error, cause, "not active any more; standing by");
-        sleep(PAUSE.wait(1)).await;
         true
     }
 
-    /// Whether the role is a new one.
-    fn take_on(&self, role: Role) -> bool {
-        self.role.send_replace(role) != role
+    /// Waits a little before it stands by anew.
+    pub(crate) async fn pause(&self) {
+        sleep(PAUSE.wait(1)).await;
+    }
+
+    /// Whether that is news.
+    fn stands_by_from_now(&mut self) -> bool {
+        self.health.state(RuntimeState::StandingBy);
+        !std::mem::replace(&mut self.is_standing_by, true)
     }
 }
 

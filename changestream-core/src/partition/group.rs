@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, mem, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::FusedFuture;
 use tokio::{
@@ -16,6 +22,7 @@ use super::{
 use crate::{
     checkpoint::Checkpoint,
     error::{Error, Kind, StoreError},
+    health::{Health, Part, RuntimeState},
     lease::{LOOK, Replica},
     runtime::{Running, Runtime},
 };
@@ -34,7 +41,7 @@ pub(crate) async fn share(
     runtime: Arc<Runtime>,
     mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
 ) -> Result<(), Error> {
-    let mut replica = runtime.replica(&Slot::whole(&runtime.parts.name));
+    let mut replica = runtime.replica(&Slot::whole(&runtime));
     loop {
         let settled = tokio::select! {
             biased;
@@ -53,8 +60,13 @@ pub(crate) async fn share(
             Some(Ok(())) => Group::new(&runtime).run(shutdown.as_mut()).await,
         };
         match result {
-            Err(error) if !shutdown.is_terminated() && replica.outlives(&error).await => {}
+            Err(error) if !shutdown.is_terminated() && replica.outlives(&error) => {}
             result => return result,
+        }
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            () = replica.pause() => {}
         }
     }
 }
@@ -75,7 +87,7 @@ async fn settle(runtime: &Runtime, replica: &mut Replica) -> Result<(), Error> {
         return Ok(());
     }
     let mut tenure = runtime.acquire(replica).await?;
-    let (whole, epoch) = (Slot::whole(&parts.name), tenure.epoch());
+    let (whole, epoch) = (Slot::whole(runtime), tenure.epoch());
     // It starts as one that does all the work, and leaves it at that.
     let start = async { Running::start(runtime, &whole, epoch).await.map(drop) };
     let started = replica.hold(&mut tenure, start).await;
@@ -93,7 +105,7 @@ struct Group {
     partitions: u32,
     seat: Option<(u32, Stop)>,
     /// The partitions that are ours, those included that are being given up.
-    held: BTreeMap<u32, Stop>,
+    held: BTreeMap<u32, Held>,
     tasks: JoinSet<Ended>,
     is_shutting_down: watch::Sender<bool>,
     next_look: Instant,
@@ -101,9 +113,23 @@ struct Group {
     paused: BTreeMap<u32, Instant>,
     /// Of looks in a row, until the first one succeeds.
     failures: Option<u32>,
+    /// The newest that was reported.
+    last_checkpoint: Option<std::time::Instant>,
 }
 
 type Stop = watch::Sender<bool>;
+
+/// A partition that is ours.
+struct Held {
+    stop: Stop,
+    health: Health,
+}
+
+impl Held {
+    fn is_given_up(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
 
 impl Group {
     fn new(runtime: &Arc<Runtime>) -> Self {
@@ -117,6 +143,7 @@ impl Group {
             next_look: Instant::now(),
             paused: BTreeMap::new(),
             failures: Some(0),
+            last_checkpoint: None,
         }
     }
 
@@ -130,6 +157,7 @@ impl Group {
                 () = &mut shutdown => {
                     tracing::info!("shutting down");
                     self.is_shutting_down.send_replace(true);
+                    self.runtime.health.state(RuntimeState::Stopping);
                     break Ok(());
                 }
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
@@ -148,7 +176,7 @@ impl Group {
         mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
     ) -> Result<(), Error> {
         let stops = self.seat.iter().map(|(_, stop)| stop);
-        for stop in stops.chain(self.held.values()) {
+        for stop in stops.chain(self.held.values().map(|held| &held.stop)) {
             stop.send_replace(true);
         }
         let mut result = Ok(());
@@ -174,6 +202,7 @@ impl Group {
             Ok(view) => {
                 self.failures = None;
                 self.act(&view);
+                self.report();
                 return Ok(());
             }
             Err(error) => error,
@@ -206,8 +235,7 @@ impl Group {
             return;
         }
         let share = share::share(self.partitions, &view.seats, seat);
-        let is_given_up = |stop: &&Stop| *stop.borrow();
-        let given_up = self.held.values().filter(is_given_up).count();
+        let given_up = self.held.values().filter(|held| held.is_given_up()).count();
         self.give_up((self.held.len() - given_up).saturating_sub(share));
 
         let now = Instant::now();
@@ -224,7 +252,8 @@ impl Group {
     fn take_seat(&mut self, index: u32) {
         let (stop, stopped) = watch::channel(false);
         let runtime = Arc::clone(&self.runtime);
-        let work = sit(runtime, index, stopped);
+        let slot = Slot::part(seat(&runtime.parts.name, index), None);
+        let work = sit(runtime, slot, stopped);
         self.tasks.spawn(async move { (Job::Seat, work.await) });
         self.seat = Some((index, stop));
         self.next_look = self.next_look.min(Instant::now() + SOON);
@@ -237,23 +266,54 @@ impl Group {
             count: self.partitions,
         };
         let runtime = Arc::clone(&self.runtime);
-        let work = serve(
-            runtime,
-            partition,
-            stopped,
-            self.is_shutting_down.subscribe(),
-        );
+        let slot = Slot::part(name(&runtime.parts.name, index), Some(partition));
+        let health = slot.health.health();
+        let work = serve(runtime, slot, stopped, self.is_shutting_down.subscribe());
         self.tasks
             .spawn(async move { (Job::Partition(index), work.await) });
-        self.held.insert(index, stop);
+        self.held.insert(index, Held { stop, health });
     }
 
     /// Gives up so many partitions, for others to take.
     fn give_up(&mut self, count: usize) {
-        let ours = self.held.iter().rev().filter(|(_, stop)| !*stop.borrow());
-        for (index, stop) in ours.take(count) {
+        let ours = self
+            .held
+            .iter()
+            .rev()
+            .filter(|(_, held)| !held.is_given_up());
+        for (index, held) in ours.take(count) {
             tracing::info!(partition = index, "given up, for another replica to take");
-            stop.send_replace(true);
+            held.stop.send_replace(true);
+        }
+    }
+
+    /// Tells how the runtime fares: as the worst of its partitions, as of this look.
+    fn report(&mut self) {
+        let report = &self.runtime.health;
+        let healths = || self.held.values().map(|held| &held.health);
+        let has_started = healths().all(|health| health.state() != RuntimeState::Starting);
+        match self.held.len() {
+            0 => report.state(RuntimeState::StandingBy),
+            _ if has_started => report.state(RuntimeState::Running),
+            _ => {}
+        }
+        let reason = healths().find_map(|health| match health.state() {
+            RuntimeState::Interrupted { reason, .. } => Some(reason),
+            _ => None,
+        });
+        match reason {
+            Some(reason) => report.interrupted(Part::Stream, reason),
+            None => report.resumed(Part::Stream),
+        }
+        match healths().map(Health::lag).max().unwrap_or_default() {
+            Duration::ZERO => report.caught_up(),
+            lag => report.handled_up_to(SystemTime::now() - lag),
+        }
+        report.in_flight(healths().map(Health::in_flight).sum());
+        let saved = healths().filter_map(Health::last_checkpoint).max();
+        if saved > self.last_checkpoint {
+            self.last_checkpoint = saved;
+            report.checkpointed();
         }
     }
 

@@ -2,7 +2,7 @@ use std::{pin::pin, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Partition, Slot};
+use super::Slot;
 use crate::{
     error::Error,
     runtime::{Runtime, epoch_of},
@@ -26,17 +26,12 @@ pub(super) fn seat(runtime: &str, index: u32) -> String {
     format!("{runtime}/replica/{index}")
 }
 
-/// Holds a seat, if it is free, until it is told to stop.
+/// Holds the seat of `slot`, if it is free, until it is told to stop.
 pub(super) async fn sit(
     runtime: Arc<Runtime>,
-    index: u32,
+    slot: Slot,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let name = seat(&runtime.parts.name, index);
-    let slot = Slot {
-        name: name.into(),
-        partition: None,
-    };
     let mut replica = runtime.replica(&slot);
     let tenure = tokio::select! {
         biased;
@@ -56,14 +51,13 @@ pub(super) async fn sit(
     result
 }
 
-/// Does the work of a partition, if it is free, until it is told to stop.
+/// Does the work of the partition of `slot`, if it is free, until it is told to stop.
 pub(super) async fn serve(
     runtime: Arc<Runtime>,
-    partition: Partition,
+    slot: Slot,
     mut stop: watch::Receiver<bool>,
     mut is_shutting_down: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let slot = Slot::of(&runtime.parts.name, partition);
     let mut replica = runtime.replica(&slot);
     let mut stop = pin!(stopped(&mut stop));
     let acquiring = async {

@@ -20,7 +20,9 @@ use crate::{
     event::{Operation, RawChange},
     filter::FieldPath,
     handler::BoundHandler,
+    health::HealthReporter,
     key,
+    runtime::Runtime,
 };
 
 /// More would cost the server more than they spread: each is a cursor of its own.
@@ -38,22 +40,27 @@ pub(crate) struct Partition {
 pub(crate) struct Slot {
     pub(crate) name: Arc<str>,
     pub(crate) partition: Option<Partition>,
+    /// Where its work reports to.
+    pub(crate) health: HealthReporter,
 }
 
 impl Slot {
-    /// All of the runtime named `runtime`.
-    pub(crate) fn whole(runtime: &Arc<str>) -> Self {
+    /// All of `runtime`.
+    pub(crate) fn whole(runtime: &Runtime) -> Self {
         Self {
-            name: Arc::clone(runtime),
+            name: Arc::clone(&runtime.parts.name),
             partition: None,
+            health: runtime.health.clone(),
         }
     }
 
-    /// A partition of the runtime named `runtime`.
-    pub(crate) fn of(runtime: &str, partition: Partition) -> Self {
+    /// A part of a runtime, which reports for itself.
+    fn part(name: String, partition: Option<Partition>) -> Self {
+        let name = name.into();
         Self {
-            name: name(runtime, partition.index).into(),
-            partition: Some(partition),
+            health: HealthReporter::new(&name),
+            name,
+            partition,
         }
     }
 }

@@ -2,22 +2,25 @@ use bson::RawDocument;
 use bytes::Bytes;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::Mark;
+use super::{
+    Mark,
+    fragment::{Added, Assembly},
+};
 use crate::{
     checkpoint::TokenKind,
     decode::DecodeError,
     event::{RawChange, ResumeToken},
 };
 
-/// One server reply: its events, which share its bytes, and the token after it.
+/// The events of one server reply, which share its bytes, and where the stream goes on after them.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<RawChange>,
-    post_batch_token: Option<ResumeToken>,
+    end: Option<Mark>,
 }
 
 impl Batch {
-    pub(crate) fn decode(reply: RawBatch) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
         let bytes = Bytes::from_owner(Reply(reply));
         let reply = RawDocument::from_bytes(&bytes).map_err(DecodeError::Malformed)?;
         let cursor = reply.get_document("cursor");
@@ -31,31 +34,47 @@ impl Batch {
             let document = document.map_err(DecodeError::Malformed)?;
             let document = document.as_document();
             let document = document.ok_or(DecodeError::Missing("cursor.nextBatch"))?;
-            events.push(RawChange::new(bytes.slice_ref(document.as_bytes()))?);
+            match assembly.add(document)? {
+                Added::NoFragment => {
+                    events.push(RawChange::new(bytes.slice_ref(document.as_bytes()))?);
+                }
+                Added::Fragment => {}
+                Added::Whole(event) => events.push(event),
+            }
         }
+        let post_batch_token = cursor.get_document("postBatchResumeToken");
+        let post_batch_token = post_batch_token.ok().map(ResumeToken::from);
         Ok(Self {
+            end: end(&events, post_batch_token, assembly),
             events,
-            post_batch_token: cursor
-                .get_document("postBatchResumeToken")
-                .ok()
-                .map(ResumeToken::from),
         })
+    }
+
+    /// Where the stream goes on after this batch; `None` where it has not moved.
+    pub(crate) fn end(&self) -> Option<Mark> {
+        self.end.clone()
     }
 }
 
-impl Batch {
-    /// Where the stream goes on after this batch (drivers' specification *Change Streams*, "Updating the
-    /// Cached Resume Token").
-    ///
-    /// It may be the place of an `invalidate`, which a filter may have hidden and the empty batches after it
-    /// repeat. There only `startAfter` goes on, which takes any other token as well.
-    pub(crate) fn end(&self) -> Option<Mark> {
-        let token = match &self.post_batch_token {
-            Some(token) => token.clone(),
-            None => self.events.last()?.token(),
-        };
-        Some(Mark::Token(token, TokenKind::StartAfter))
+/// By the drivers' specification *Change Streams*, "Updating the Cached Resume Token", but never in the middle
+/// of a split event: that would have to be told from its rest alone.
+///
+/// The place after a batch may be that of an `invalidate`, which a filter may have hidden and the empty batches
+/// after it repeat. There only `startAfter` goes on, which takes any other token as well.
+fn end(
+    events: &[RawChange],
+    post_batch_token: Option<ResumeToken>,
+    assembly: &mut Assembly,
+) -> Option<Mark> {
+    if assembly.is_unfinished() {
+        return events.last().cloned().map(Mark::Event);
     }
+    let token = post_batch_token.or_else(|| Some(events.last()?.token()))?;
+    if assembly.split_token.as_ref() == Some(&token) {
+        return Some(Mark::Token(token, TokenKind::SplitEvent));
+    }
+    assembly.split_token = None;
+    Some(Mark::Token(token, TokenKind::StartAfter))
 }
 
 /// A server reply as bytes, so that its events can be ranges of it.

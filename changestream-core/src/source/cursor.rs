@@ -4,7 +4,7 @@ use futures::StreamExt;
 use mongodb::{Client, error::Error as DriverError, raw_batch_cursor::RawBatchCursor};
 use tokio::time::timeout;
 
-use super::{Batch, Plan, Position, fault::Fault};
+use super::{Batch, Plan, Position, fault::Fault, fragment::Assembly};
 use crate::error::{Error, Kind};
 
 /// An open cursor. It belongs to one task and is dropped, not used, after any fault.
@@ -12,6 +12,7 @@ pub(crate) struct Cursor {
     cursor: Box<RawBatchCursor>,
     replies: u64,
     patience: Duration,
+    assembly: Assembly,
 }
 
 impl Cursor {
@@ -30,6 +31,7 @@ impl Cursor {
                 cursor: Box::new(cursor),
                 replies: 0,
                 patience,
+                assembly: Assembly::at(position),
             }),
         }
     }
@@ -49,7 +51,7 @@ impl Cursor {
         self.replies > 1
     }
 
-    /// The next batch, which may be empty; `None` once the server has closed the cursor.
+    /// The next batch, which may be empty, as in the middle of a split event; `None` once the server has closed the cursor.
     pub(crate) async fn next(&mut self) -> Result<Option<Batch>, Fault> {
         let reply = timeout(
             Plan::MAX_AWAIT_TIME.saturating_add(self.patience),
@@ -62,7 +64,8 @@ impl Cursor {
             Ok(Some(Err(error))) => Err(Fault::of_cursor(error)),
             Ok(Some(Ok(reply))) => {
                 self.replies += 1;
-                Batch::decode(reply).map(Some).map_err(|error| {
+                let batch = Batch::decode(reply, &mut self.assembly);
+                batch.map(Some).map_err(|error| {
                     let message = "a batch of the stream cannot be read";
                     Fault::Fatal(Error::new(Kind::Stream, message).caused_by(error))
                 })

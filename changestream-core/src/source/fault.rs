@@ -12,11 +12,22 @@ pub(crate) enum Fault {
     Resumable(DriverError),
     /// The deployment is not itself just now: the supervisor opens the stream again.
     Transient(DriverError),
+    /// The oplog no longer holds the place to go on from.
+    HistoryLost(DriverError),
+    /// An event is too large to be sent.
+    Oversize(DriverError),
+    /// The server cannot go on with the stream from where it is.
+    CannotResume(DriverError),
     /// Nothing but a person can mend it.
     Fatal(Error),
 }
 
 const CURSOR_NOT_FOUND: i32 = 43;
+const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
+const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
+const BSON_OBJECT_TOO_LARGE: i32 = 10334;
+/// `$changeStreamSplitLargeEvent` met a field that is too large by itself.
+const CANNOT_SPLIT_EVENT: i32 = 7_182_500;
 
 /// The error is of the deployment's state, not of the stream: elections, shutdowns, time limits, lost
 /// authorization, a killed cursor.
@@ -56,9 +67,25 @@ impl Fault {
         .iter()
         .any(|label| error.contains_label(label));
         if labelled || code == CURSOR_NOT_FOUND || TRANSIENT.contains(&code) {
-            Self::Transient(error)
-        } else {
-            Self::Fatal(fatal(Some(code), error))
+            return Self::Transient(error);
+        }
+        match code {
+            CHANGE_STREAM_HISTORY_LOST => Self::HistoryLost(error),
+            BSON_OBJECT_TOO_LARGE | CANNOT_SPLIT_EVENT => Self::Oversize(error),
+            CHANGE_STREAM_FATAL_ERROR => Self::CannotResume(error),
+            code => Self::Fatal(fatal(Some(code), error)),
+        }
+    }
+
+    /// The error that ends the runtime where nothing else is to be done about it.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Fatal(error) => error,
+            Self::Resumable(error)
+            | Self::Transient(error)
+            | Self::HistoryLost(error)
+            | Self::Oversize(error)
+            | Self::CannotResume(error) => fatal(code(&error), error),
         }
     }
 }
@@ -79,25 +106,30 @@ fn code(error: &DriverError) -> Option<i32> {
 
 fn fatal(code: Option<i32>, error: DriverError) -> Error {
     let (kind, message) = match code {
-        Some(286) => (
+        Some(CHANGE_STREAM_HISTORY_LOST) => (
             Kind::HistoryLost,
             "the oplog no longer holds the place to go on from (ChangeStreamHistoryLost); events may have been \
-             missed. Delete the checkpoint to start now, and make the oplog larger",
+             missed. Delete the checkpoint to start now, or choose `OnLostHistory::StartNow`; and make the oplog \
+             larger",
         ),
         Some(260 | 9 | 14 | 15 | 40415 | 40647..=40649 | 50788..=50811) => (
             Kind::Stream,
             "the server does not take the resume token; it is of another stream or damaged. Delete the checkpoint to \
              start now",
         ),
-        Some(280) => (
+        Some(CHANGE_STREAM_FATAL_ERROR) => (
             Kind::Stream,
             "the server cannot go on with this stream (ChangeStreamFatalError); its place may be hidden by a changed \
              filter",
         ),
-        Some(10334) => (
+        Some(BSON_OBJECT_TOO_LARGE) => (
             Kind::Stream,
-            "an event is larger than 16 MB (BSONObjectTooLarge); ask for no full documents or pre-images of documents \
-             this large",
+            "an event is larger than 16 MB (BSONObjectTooLarge), and it was not split; choose \
+             `OnOversizeEvent::Split` where the server can (6.0.9 and later), or `OnOversizeEvent::DeadLetter`",
+        ),
+        Some(CANNOT_SPLIT_EVENT) => (
+            Kind::Stream,
+            "a field of an event is so large that the event cannot be split; choose `OnOversizeEvent::DeadLetter`",
         ),
         Some(47) => (
             Kind::Stream,

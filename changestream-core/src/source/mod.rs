@@ -1,20 +1,27 @@
 //! The source: one change stream, read in raw batches, resumed and reopened as long as it can be.
 
+mod ahead;
 mod batch;
 mod cursor;
 mod fault;
+mod fragment;
 mod modes;
+mod oversize;
 mod plan;
+mod policy;
 mod position;
 mod preflight;
 mod scope;
 mod task;
 
+pub use policy::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent};
 pub use position::StartAt;
 
+pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
-pub(crate) use modes::DocumentModes;
+pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;
+pub(crate) use policy::StreamPolicy;
 pub(crate) use position::{Mark, Position};
 pub(crate) use preflight::preflight;
 pub(crate) use scope::Scope;

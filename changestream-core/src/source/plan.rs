@@ -9,7 +9,10 @@ use mongodb::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{DocumentModes, Position, Scope};
+use super::{
+    DocumentModes, OnOversizeEvent, Position, Scope, StreamPolicy, oversize::header_stages,
+    preflight::Abilities,
+};
 use crate::{
     config::Config,
     filter::{Selection, merged},
@@ -23,6 +26,7 @@ pub(crate) struct Plan {
     stages: Vec<Document>,
     batch_size: u32,
     reply_timeout: Duration,
+    policy: StreamPolicy,
 }
 
 impl Plan {
@@ -32,16 +36,21 @@ impl Plan {
     pub(crate) fn new(
         selections: &[Selection],
         default_database: &str,
-        modes: DocumentModes,
+        abilities: Abilities,
         config: Config,
     ) -> Self {
         let scope = Scope::covering(selections, default_database);
+        let mut stages = merged(selections, &scope);
+        if abilities.splits_events && config.stream.oversize_event == OnOversizeEvent::Split {
+            stages.push(doc! { "$changeStreamSplitLargeEvent": {} });
+        }
         Self {
-            stages: merged(selections, &scope),
+            stages,
             scope,
-            modes,
+            modes: abilities.modes,
             batch_size: config.batch_size,
             reply_timeout: config.reply_timeout,
+            policy: config.stream,
         }
     }
 
@@ -53,11 +62,42 @@ impl Plan {
         }
     }
 
+    /// What to do about what the stream cannot give.
+    pub(super) fn policy(&self) -> StreamPolicy {
+        self.policy
+    }
+
+    /// The documents that the cursor asks for.
+    pub(crate) fn modes(&self) -> DocumentModes {
+        self.modes
+    }
+
+    /// The most events in one reply.
+    pub(super) fn batch_size(&self) -> u32 {
+        self.batch_size
+    }
+
+    /// The same stream, one event in each reply.
+    pub(super) fn singly(&self) -> Self {
+        Self {
+            batch_size: 1,
+            ..self.clone()
+        }
+    }
+
+    /// The same stream, one event in each reply, without its documents.
+    pub(super) fn headers(&self) -> Self {
+        let mut plan = self.singly();
+        plan.stages.extend(header_stages());
+        plan
+    }
+
     /// How long a reply may be overdue before its connection counts as dead. It doubles with each failure
-    /// in a row: a server with a long way to read through the oplog is slow, not dead.
+    /// in a row, up to 32 times as long: a server with a long way to read through the oplog is slow, not
+    /// dead.
     pub(super) fn patience(&self, failures: u32) -> Duration {
         self.reply_timeout
-            .saturating_mul(2_u32.saturating_pow(failures))
+            .saturating_mul(2_u32.pow(failures.min(5)))
     }
 
     /// Changes when the pipeline or its options do.
@@ -117,5 +157,18 @@ impl Plan {
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .batch()
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_failures_and_stays_bounded() {
+        let plan = Plan::new(&[], "shop", Abilities::default(), Config::default());
+        let patience = |failures| plan.patience(failures).as_secs();
+        assert_eq!([0, 1, 5].map(patience), [30, 60, 960]);
+        assert_eq!([6, 31, 32, u32::MAX].map(patience), [960; 4]);
     }
 }

@@ -38,7 +38,7 @@ impl Position {
             Self::Now => {}
             Self::Token(token, kind) => {
                 let key = match kind {
-                    TokenKind::ResumeAfter => "resumeAfter",
+                    TokenKind::ResumeAfter | TokenKind::SplitEvent => "resumeAfter",
                     TokenKind::StartAfter => "startAfter",
                 };
                 let token = Document::try_from(token.as_raw()).unwrap_or_default();
@@ -50,6 +50,26 @@ impl Position {
         }
     }
 
+    /// Its token and its time, as far as they are known.
+    pub(crate) fn place(&self) -> (Option<ResumeToken>, Option<ClusterTime>) {
+        match self {
+            Self::Now => (None, None),
+            Self::Token(token, _) => (Some(token.clone()), token.cluster_time().map(ClusterTime)),
+            Self::OperationTime(time) => (None, Some(*time)),
+        }
+    }
+
+    /// Where to go on from when the server does not take the token of a split event: the event's time. No event
+    /// is lost, and those of that very time come again. `None` for any other position.
+    pub(crate) fn before_split_event(&self) -> Option<Self> {
+        match self {
+            Self::Token(token, TokenKind::SplitEvent) => {
+                Some(Self::OperationTime(ClusterTime(token.cluster_time()?)))
+            }
+            _ => None,
+        }
+    }
+
     /// Where to go on from `point` with the pipeline of `fingerprint`, when it was saved with that of `saved_with`.
     ///
     /// A token belongs to the pipeline that it came from. With another one, the stream goes on from the
@@ -58,6 +78,7 @@ impl Position {
         let (token, kind) = match point {
             ResumePoint::ResumeAfter(token) => (token, TokenKind::ResumeAfter),
             ResumePoint::StartAfter(token) => (token, TokenKind::StartAfter),
+            ResumePoint::SplitEvent(token) => (token, TokenKind::SplitEvent),
             ResumePoint::OperationTime(time) => return Self::OperationTime(time),
         };
         if saved_with == fingerprint {
@@ -109,6 +130,7 @@ impl Mark {
             Self::Event(change) => {
                 let kind = match change.operation() {
                     Operation::Invalidate => TokenKind::StartAfter,
+                    _ if change.was_split() => TokenKind::SplitEvent,
                     _ => TokenKind::ResumeAfter,
                 };
                 (change.token(), kind)

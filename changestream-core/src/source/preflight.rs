@@ -6,7 +6,7 @@ use bson::doc;
 use futures::TryStreamExt;
 use mongodb::{Client, error::Error as DriverError, results::CollectionType};
 
-use super::{DocumentModes, modes::FullDocumentMode};
+use super::{DocumentModes, OnMissingImage, modes::FullDocumentMode};
 use crate::{
     error::{Error, Kind},
     extract::Need,
@@ -18,18 +18,48 @@ const WIRE_VERSION_4_4: i32 = 9;
 /// The wire version of MongoDB 6.0, the first that records pre- and post-images.
 const WIRE_VERSION_6_0: i32 = 17;
 
+/// What the deployment can do for the handlers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Abilities {
+    pub(crate) modes: DocumentModes,
+    /// Whether it knows `$changeStreamSplitLargeEvent`.
+    pub(crate) splits_events: bool,
+}
+
 /// Checks that the deployment can do what the handlers ask, and chooses the document modes.
 pub(crate) async fn preflight(
     client: &Client,
     default_database: &str,
     handlers: &[BoundHandler],
-) -> Result<DocumentModes, Error> {
+    on_missing_image: OnMissingImage,
+) -> Result<Abilities, Error> {
+    let insists = on_missing_image != OnMissingImage::PassNone;
     let wire_version = replica_set_wire_version(client).await?;
     if wire_version < WIRE_VERSION_6_0 {
-        return modes_without_images(handlers);
+        return Ok(Abilities {
+            modes: modes_without_images(handlers, insists)?,
+            splits_events: false,
+        });
     }
     let images = Images::of(client, default_database, handlers).await?;
-    choose_modes(handlers, &images)
+    Ok(Abilities {
+        modes: choose_modes(handlers, &images, insists)?,
+        splits_events: splits_events(client).await,
+    })
+}
+
+/// From 6.0.9 and from 7.0 on. Where the server does not say what it is, it is asked for nothing new.
+async fn splits_events(client: &Client) -> bool {
+    let admin = client.database("admin");
+    let info = admin.run_command(doc! { "buildInfo": 1 }).await;
+    let info = info.unwrap_or_default();
+    let version = info.get_array("versionArray").ok();
+    let part = |index: usize| version.and_then(|version| version.get(index)?.as_i32());
+    match [0, 1, 2].map(part) {
+        [Some(6), Some(0), Some(patch)] => patch >= 9,
+        [Some(major), ..] => major >= 7,
+        _ => false,
+    }
 }
 
 async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
@@ -75,10 +105,10 @@ fn is_unknown_command(error: &DriverError) -> bool {
 }
 
 /// Before 6.0 there are no images: they are not asked for where a handler can do without.
-fn modes_without_images(handlers: &[BoundHandler]) -> Result<DocumentModes, Error> {
+fn modes_without_images(handlers: &[BoundHandler], insists: bool) -> Result<DocumentModes, Error> {
     if let Some(handler) = handlers
         .iter()
-        .find(|handler| handler.needs.pre_image == Need::Required)
+        .find(|handler| insists && handler.needs.pre_image == Need::Required)
     {
         return Err(Error::new(
             Kind::UnsupportedServer,
@@ -100,9 +130,13 @@ fn needed(handlers: &[BoundHandler]) -> DocumentModes {
     DocumentModes::of(needs.fold(Default::default(), crate::extract::Needs::and))
 }
 
-fn choose_modes(handlers: &[BoundHandler], images: &Images) -> Result<DocumentModes, Error> {
+fn choose_modes(
+    handlers: &[BoundHandler],
+    images: &Images,
+    insists: bool,
+) -> Result<DocumentModes, Error> {
     for handler in handlers {
-        if handler.needs.pre_image != Need::Required {
+        if !insists || handler.needs.pre_image != Need::Required {
             continue;
         }
         if let Some((database, collection)) = images.missing_for(handler) {

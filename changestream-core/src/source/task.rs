@@ -3,18 +3,28 @@ use std::time::Duration;
 use mongodb::Client;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
-use super::{Batch, Plan, Position, cursor::Cursor, fault::Fault};
+use super::{
+    Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
+    fault::Fault, oversize::Reading,
+};
 use crate::{
-    error::{Error, Kind},
+    connection::close_if_unauthorized,
+    error::{Error, Kind, brief},
+    event::Operation,
+    gap::{GapKind, GapRecorder},
+    health::{HealthReporter, Part},
     layer::Backoff,
     shutdown::stopped,
 };
 
 /// Between attempts to resume or reopen: the first waits at most 100 ms, later ones up to 10 s.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+
+/// A stream that stays open this long is out of trouble; a failure before that is one more of the same storm.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// How often opening is tried at start-up before it counts as failed.
 const OPENING_ATTEMPTS: u32 = 5;
@@ -26,16 +36,33 @@ pub(crate) struct SourceTask {
     plan: Plan,
     client: Client,
     position: Position,
+    gaps: GapRecorder,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
+    health: HealthReporter,
     state: State,
+    reading: Reading,
 }
 
 enum State {
     /// There is no cursor; after so many failures in a row, one is to be opened.
     Closed { failures: u32 },
-    /// The cursor is open. The failures before it count until it has brought something.
-    Open { cursor: Cursor, failures: u32 },
+    /// The cursor is open. The failures before it count until it has been for a while.
+    Open {
+        cursor: Cursor,
+        failures: u32,
+        since: Instant,
+    },
+}
+
+impl State {
+    /// The failures in a row, with the one that was just met.
+    fn failures(&self) -> u32 {
+        match self {
+            Self::Open { since, .. } if since.elapsed() >= STEADY => 1,
+            Self::Open { failures, .. } | Self::Closed { failures } => failures + 1,
+        }
+    }
 }
 
 impl SourceTask {
@@ -43,16 +70,21 @@ impl SourceTask {
         plan: Plan,
         client: Client,
         position: Position,
+        gaps: GapRecorder,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
+        health: HealthReporter,
     ) -> Self {
         Self {
             plan,
             client,
             position,
+            gaps,
             batches,
             stop,
+            health,
             state: State::Closed { failures: 0 },
+            reading: Reading::default(),
         }
     }
 
@@ -60,20 +92,17 @@ impl SourceTask {
     /// it starts: "now" becomes a token, from which a restart can go on.
     pub(crate) async fn open(&mut self) -> Result<Position, Error> {
         let mut failures = 0;
-        loop {
-            match self.try_open(failures).await {
-                Ok(()) => break,
-                Err(Fault::Fatal(error)) => return Err(error),
-                Err(Fault::Resumable(error) | Fault::Transient(error)) => {
-                    failures += 1;
-                    if failures == OPENING_ATTEMPTS {
-                        let message = "the change stream cannot be opened";
-                        return Err(Error::new(Kind::Unreachable, message).caused_by(error));
-                    }
-                    back_off(failures, &error).await;
-                }
+        while let Err(fault) = self.try_open(failures).await {
+            if let (Fault::Resumable(error) | Fault::Transient(error), true) =
+                (&fault, failures + 1 == OPENING_ATTEMPTS)
+            {
+                let message = "the change stream cannot be opened";
+                return Err(Error::new(Kind::Unreachable, message).caused_by(error.clone()));
             }
+            self.fail(fault).await?;
+            failures += 1;
         }
+        self.health.resumed(Part::Stream);
         Ok(self.position.clone())
     }
 
@@ -81,10 +110,16 @@ impl SourceTask {
         if let Position::Now = self.position {
             self.position = Cursor::now(&self.plan, &self.client).await?;
         }
-        let cursor = Cursor::open(&self.plan, &self.client, &self.position, failures).await?;
+        let plan = match self.reading {
+            Reading::InBatches => &self.plan,
+            Reading::Singly { .. } => &self.plan.singly(),
+            Reading::Header => &self.plan.headers(),
+        };
+        let cursor = Cursor::open(plan, &self.client, &self.position, failures).await?;
         self.state = State::Open {
             cursor,
-            failures: 0,
+            failures,
+            since: Instant::now(),
         };
         Ok(())
     }
@@ -101,10 +136,19 @@ impl SourceTask {
             };
             let Ok(room) = room else { return Ok(()) };
             // A cursor dropped here is not missed: nobody reads on.
-            tokio::select! {
+            let batch = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ok(()),
-                batch = self.next() => room.send(batch?),
+                batch = self.next() => batch?,
+            };
+            let ends = self.plan.policy().invalidate == OnInvalidate::Stop && invalidates(&batch);
+            room.send(batch);
+            if ends {
+                return Err(Error::new(
+                    Kind::Invalidated,
+                    "what the stream watches was dropped or renamed; everything before is done. Start again to go \
+                     on with what has taken the name, or choose `OnInvalidate::Restart`",
+                ));
             }
         }
     }
@@ -115,55 +159,123 @@ impl SourceTask {
             match &mut self.state {
                 State::Closed { failures } => {
                     let failures = *failures;
-                    let opening = Cursor::open(&self.plan, &self.client, &self.position, failures);
-                    match opening.await {
-                        Ok(cursor) => self.state = State::Open { cursor, failures },
-                        Err(fault) => self.fail(fault, failures).await?,
+                    if let Err(fault) = self.try_open(failures).await {
+                        self.fail(fault).await?;
                     }
                 }
-                State::Open { cursor, failures } => match cursor.next().await {
+                State::Open { cursor, .. } => match cursor.next().await {
                     Ok(Some(batch)) => {
-                        if cursor.has_got_more() || !batch.events.is_empty() {
-                            *failures = 0;
+                        let got_more = cursor.has_got_more();
+                        if got_more {
+                            self.health.resumed(Part::Stream);
                         }
+                        self.read(&batch, got_more);
+                        // Without either, it was the middle of a split event.
                         if let Some(end) = batch.end() {
                             let (token, kind) = end.token();
                             self.position = Position::Token(token, kind);
+                            return Ok(batch);
                         }
-                        return Ok(batch);
                     }
                     Ok(None) => {
-                        let failures = *failures + 1;
+                        let failures = self.state.failures();
                         self.state = State::Closed { failures };
                         sleep(BACKOFF.wait(failures)).await;
                     }
-                    Err(fault) => {
-                        let failures = *failures;
-                        self.fail(fault, failures).await?;
-                    }
+                    Err(fault) => self.fail(fault).await?,
                 },
             }
         }
     }
 
-    async fn fail(&mut self, fault: Fault, failures: u32) -> Result<(), Error> {
-        let error = match fault {
-            Fault::Fatal(error) => return Err(error),
-            Fault::Resumable(error) | Fault::Transient(error) => error,
+    /// Goes back to batches when the event that was too large is passed, or is no longer found.
+    fn read(&mut self, batch: &Batch, got_more: bool) {
+        let events = u32::try_from(batch.events.len()).unwrap_or(u32::MAX);
+        let is_past = match &mut self.reading {
+            Reading::InBatches => false,
+            Reading::Singly { left } => {
+                *left = left.saturating_sub(events);
+                *left == 0 || (got_more && events == 0)
+            }
+            Reading::Header => events > 0,
         };
-        let failures = failures + 1;
+        if is_past {
+            self.reading = Reading::InBatches;
+            self.state = State::Closed { failures: 0 };
+        }
+    }
+
+    /// Does about `fault` what its kind and the policies say.
+    async fn fail(&mut self, fault: Fault) -> Result<(), Error> {
+        let failures = self.state.failures();
         self.state = State::Closed { failures };
-        back_off(failures, &error).await;
+        let policy = self.plan.policy();
+        match fault {
+            Fault::Resumable(error) | Fault::Transient(error) => {
+                back_off(failures, &error, &self.client, &self.health).await;
+            }
+            Fault::HistoryLost(_) if policy.lost_history == OnLostHistory::StartNow => {
+                match self.start_now().await {
+                    Ok(()) => sleep(BACKOFF.wait(failures)).await,
+                    Err(Fault::Resumable(error) | Fault::Transient(error)) => {
+                        back_off(failures, &error, &self.client, &self.health).await;
+                    }
+                    Err(fault) => return Err(fault.into_error()),
+                }
+            }
+            Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::DeadLetter => {
+                self.reading = match self.reading {
+                    Reading::InBatches => Reading::Singly {
+                        left: self.plan.batch_size(),
+                    },
+                    Reading::Singly { .. } => Reading::Header,
+                    Reading::Header => return Err(Fault::Oversize(error).into_error()),
+                };
+            }
+            Fault::CannotResume(error) => match self.position.before_split_event() {
+                Some(position) => {
+                    tracing::warn!(
+                        "the server would not split the last event as before; going on from its time, so that \
+                         events of that time come again"
+                    );
+                    self.position = position;
+                }
+                None => return Err(Fault::CannotResume(error).into_error()),
+            },
+            fault => return Err(fault.into_error()),
+        }
+        Ok(())
+    }
+
+    /// Gives up what lies between the position and now, once that is written down.
+    async fn start_now(&mut self) -> Result<(), Fault> {
+        let now = Cursor::now(&self.plan, &self.client).await?;
+        let gap = self.gaps.record(GapKind::LostHistory, &self.position, &now);
+        gap.await;
+        self.position = now;
         Ok(())
     }
 }
 
-async fn back_off(failures: u32, error: &mongodb::error::Error) {
+fn invalidates(batch: &Batch) -> bool {
+    let mut events = batch.events.iter();
+    events.any(|event| *event.operation() == Operation::Invalidate)
+}
+
+async fn back_off(
+    failures: u32,
+    error: &mongodb::error::Error,
+    client: &Client,
+    health: &HealthReporter,
+) {
+    close_if_unauthorized(client, error).await;
+    let error = brief(error);
+    health.interrupted(Part::Stream, error.clone());
     let wait = BACKOFF.wait(failures);
     tracing::warn!(
         failures,
         ?wait,
-        error = %error.kind,
+        error,
         "the change stream was interrupted; it goes on where it was"
     );
     sleep(wait).await;

@@ -6,14 +6,15 @@ use super::change::DATABASE;
 use crate::{
     builder::RuntimeBuilder,
     checkpoint::MemoryCheckpoints,
-    dead_letter::{DeadLetter, MemoryDeadLetters},
+    dead_letter::{DeadLetter, DeadLetterFilter, MemoryDeadLetters},
     engine::{Engine, Registered},
-    error::Error,
+    error::{Error, StoreError},
     event::RawChange,
     handler::ChangeRequest,
     lane::Turn,
     layer::Outcome,
     lease::MemoryLeases,
+    replay::{ReplayOutcome, Replayer},
 };
 
 /// Stands for the server where there is none.
@@ -23,10 +24,11 @@ pub struct NoServer {
 }
 
 /// A runtime whose events come from the test: its handlers, layers and sinks are the real ones, its dead
-/// letters are in memory.
+/// letters are in memory. An event that lacks a required image is a dead letter, whatever the policy.
 #[derive(Debug)]
 pub struct TestRuntime {
     engine: Engine,
+    replayer: Replayer,
     dead_letters: MemoryDeadLetters,
 }
 
@@ -57,7 +59,20 @@ impl TestRuntime {
         Report { outcomes }
     }
 
-    /// The dead letters so far, oldest first, unless the builder was given another store for them.
+    /// Replays the dead letters that `filter` lets through, as
+    /// [`Runtime::replay`](crate::Runtime::replay) does.
+    ///
+    /// # Errors
+    ///
+    /// When a store that the builder was given fails.
+    pub async fn replay(
+        &mut self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<(String, ReplayOutcome)>, StoreError> {
+        self.replayer.replay_all(filter).await
+    }
+
+    /// The dead letters so far, as they were written, unless the builder was given another store for them.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.dead_letters.letters()
     }
@@ -88,15 +103,26 @@ impl<S> RuntimeBuilder<S, NoServer> {
     ///
     /// # Errors
     ///
-    /// As of a real runtime's `build`.
+    /// As of a real runtime's `build`, and when a handler takes a [`Transaction`](crate::Transaction), which
+    /// only a server has.
     pub fn build(self) -> Result<TestRuntime, Error> {
         let (server, parts) = self.into_parts(
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
             |_| Arc::new(MemoryLeases::default()),
         )?;
+        let mut handlers = parts.handlers.iter();
+        if let Some(handler) = handlers.find(|handler| handler.needs.transaction) {
+            return Err(Error::configuration(format!(
+                "handler `{}` takes a `Transaction`, which needs a server: test it with a real runtime, as on a server \
+                 that `changestream-testkit` starts",
+                handler.name
+            )));
+        }
+        let (engine, replayer) = parts.into_engine_and_replayer(DATABASE);
         Ok(TestRuntime {
-            engine: parts.into_engine(DATABASE),
+            engine,
+            replayer,
             dead_letters: server.dead_letters,
         })
     }

@@ -1,0 +1,227 @@
+//! `changestream checkpoints`.
+
+use std::process::ExitCode;
+
+use bson::DateTime;
+use changestream_core::{CheckpointStore, MongoCheckpoints, RelaxedJson, StoredCheckpoint};
+use clap::{Args, Subcommand};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    confirm::Confirm,
+    connection::Connection,
+    failure::{Failure, chain},
+    output::{Output, count, print_json, time},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists the checkpoints of all runtimes
+    List,
+    /// Shows one checkpoint whole, its resume token included
+    Show(Show),
+    /// Removes the checkpoint of a runtime, which then starts anew
+    ///
+    /// The runtime's next start is as its first: it begins at its `StartAt`, which is now unless the code
+    /// says otherwise, and the events between the checkpoint and then are not handled. Stop the runtime
+    /// first: one that runs saves its checkpoint again.
+    Reset(Reset),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The name of the runtime
+    runtime: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    /// The name of the runtime
+    runtime: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+impl Command {
+    pub(crate) async fn run(
+        &self,
+        connection: &Connection,
+        output: Output,
+    ) -> Result<ExitCode, Failure> {
+        let database = connection.database().await?;
+        let store = match &connection.collection {
+            Some(collection) => MongoCheckpoints::in_collection(&database, collection),
+            None => MongoCheckpoints::new(&database),
+        };
+        match self {
+            Self::List => list(&store, output).await,
+            Self::Show(show) => show.run(&store, output).await,
+            Self::Reset(reset) => reset.run(&store, output).await,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    checkpoints: Vec<CheckpointView>,
+}
+
+/// A checkpoint but for its token, which holds a document's key.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckpointView {
+    runtime: String,
+    kind: Option<&'static str>,
+    /// The time of its place in the stream, to the second.
+    stream_time: Option<String>,
+    saved_at: Option<String>,
+    sequence: Option<i64>,
+    fingerprint: Option<String>,
+    /// Why it cannot be read.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct WholeCheckpointView {
+    #[serde(flatten)]
+    checkpoint: CheckpointView,
+    token: Option<TokenView>,
+}
+
+#[derive(Debug)]
+struct TokenView(bson::Bson);
+
+impl Serialize for TokenView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RelaxedJson(&self.0).serialize(serializer)
+    }
+}
+
+impl CheckpointView {
+    fn of(stored: &StoredCheckpoint) -> Self {
+        let checkpoint = stored.checkpoint.as_ref();
+        let error = checkpoint.err().map(|error| chain(error));
+        let checkpoint = checkpoint.ok();
+        let stream_time = checkpoint.and_then(|checkpoint| checkpoint.cluster_time());
+        let position = checkpoint.and_then(|checkpoint| checkpoint.position.as_ref());
+        Self {
+            runtime: stored.runtime.clone(),
+            kind: position.map(|position| position.kind()),
+            stream_time: stream_time
+                .map(|at| time(DateTime::from_millis(i64::from(at.seconds()) * 1000))),
+            saved_at: stored.saved_at.map(time),
+            sequence: checkpoint.map(|checkpoint| checkpoint.sequence),
+            fingerprint: checkpoint.map(|checkpoint| checkpoint.fingerprint.clone()),
+            error,
+        }
+    }
+
+    fn row(&self) -> [String; 5] {
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let kind = match self.error {
+            Some(_) => Some("unreadable"),
+            None => self.kind,
+        };
+        [
+            self.runtime.clone(),
+            or_dash(kind.map(str::to_owned)),
+            or_dash(self.stream_time.clone()),
+            or_dash(self.saved_at.clone()),
+            or_dash(self.sequence.map(|sequence| sequence.to_string())),
+        ]
+    }
+}
+
+async fn list(store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, Failure> {
+    let stored = store.list().await?;
+    let checkpoints: Vec<_> = stored.iter().map(CheckpointView::of).collect();
+    if !checkpoints.is_empty() {
+        let rows: Vec<_> = checkpoints.iter().map(CheckpointView::row).collect();
+        let header = ["RUNTIME", "KIND", "STREAM TIME", "SAVED AT", "SEQUENCE"];
+        output.table(header, &rows)?;
+    }
+    output.line(&count(checkpoints.len(), "checkpoint"))?;
+    output.document(&Listed { checkpoints })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find(store: &dyn CheckpointStore, runtime: &str) -> Result<StoredCheckpoint, Failure> {
+    let stored = store.list().await?.into_iter();
+    let mut of_runtime = stored.filter(|stored| stored.runtime == runtime);
+    of_runtime
+        .next()
+        .ok_or_else(|| Failure::failed(format!("there is no checkpoint of a runtime `{runtime}`")))
+}
+
+impl Show {
+    async fn run(&self, store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, Failure> {
+        let stored = find(store, &self.runtime).await?;
+        let view = WholeCheckpointView {
+            token: stored.checkpoint.as_ref().ok().and_then(|checkpoint| {
+                let token = bson::Document::try_from(checkpoint.token()?.as_raw()).ok()?;
+                Some(TokenView(token.into()))
+            }),
+            checkpoint: CheckpointView::of(&stored),
+        };
+        if output.json {
+            output.document(&view)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let checkpoint = &view.checkpoint;
+        let [runtime, kind, stream_time, saved_at, sequence] = checkpoint.row();
+        for (name, value) in [
+            ("runtime", runtime),
+            ("kind", kind),
+            ("stream time", stream_time),
+            ("saved at", saved_at),
+            ("sequence", sequence),
+        ] {
+            output.line(&format!("{name:<11}  {value}"))?;
+        }
+        if let Some(fingerprint) = &checkpoint.fingerprint {
+            output.line(&format!("fingerprint  {fingerprint}"))?;
+        }
+        if let Some(error) = &checkpoint.error {
+            output.line(&format!("error        {error}"))?;
+        }
+        if let Some(token) = &view.token {
+            output.line("token")?;
+            print_json(token)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Reset {
+    async fn run(&self, store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, Failure> {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            reset: &'a str,
+        }
+        let runtime = &self.runtime;
+        let view = CheckpointView::of(&find(store, runtime).await?);
+        let place = match view.stream_time {
+            Some(time) => format!(" (its stream is at {time})"),
+            None => String::new(),
+        };
+        let question = format!(
+            "Reset the checkpoint of `{runtime}`{place}? At its next start the runtime begins anew, at its StartAt: \
+             events between the checkpoint and then are not handled. It must not be running: it would save its \
+             checkpoint again."
+        );
+        if !self.confirm.ask(&question)? {
+            return Err(Failure::failed("nothing was reset"));
+        }
+        if !store.reset(runtime).await? {
+            return Err(Failure::failed(format!(
+                "the checkpoint of `{runtime}` is gone already"
+            )));
+        }
+        output.line(&format!(
+            "The checkpoint of `{runtime}` is gone. Its next start is as its first: at its StartAt; events before \
+             that are not handled."
+        ))?;
+        output.document(&Report { reset: runtime })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

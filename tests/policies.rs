@@ -1,0 +1,324 @@
+//! G2: what the stream cannot give moves it only as its policy says, and what is given up is written down first.
+
+mod support;
+
+use changestream::{
+    CheckpointStore, GapKind, MemoryCheckpoints, MongoCheckpoints, OnInvalidate, OnLostHistory,
+    OnMissingImage, RuntimeBuilder, prelude::*,
+};
+use mongodb::bson::{Document, doc};
+use support::{
+    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually,
+    failpoint::{Failure, fail},
+    oplog::{forgetful_scene, roll_over},
+    recorder,
+    store::{Faults, FaultyCheckpoints},
+};
+
+fn start_now<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
+    let builder = scene.runtime(seen).handlers([recorder(&["orders"])]);
+    builder.on_lost_history(OnLostHistory::StartNow)
+}
+
+async fn gaps<S>(scene: &Scene<S>) -> Vec<Document> {
+    use futures::TryStreamExt;
+    let gaps = scene.collection(MongoCheckpoints::GAPS);
+    let gaps = gaps.find(doc! {}).await.expect("gaps");
+    gaps.try_collect().await.expect("gaps")
+}
+
+#[tokio::test]
+async fn history_lost_under_way_becomes_a_gap_and_the_stream_goes_on() -> TestResult {
+    let scene = Scene::own().await;
+    let seen = Seen::default();
+    let checkpoints = MemoryCheckpoints::default();
+    let runtime = start_now(&scene, &seen).checkpoint_store(checkpoints.clone());
+    let runtime = Started::new(runtime);
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    let lost = Failure::code(286);
+    fail(&scene.client, &["getMore"], doc! { "times": 1 }, lost).await?;
+    let gap = eventually("a gap is recorded", async || checkpoints.gaps().pop()).await;
+    assert_eq!(gap.kind, GapKind::LostHistory);
+    assert_eq!(gap.runtime, RUNTIME);
+    assert!(gap.from.is_some() && gap.to.is_some(), "{gap:?}");
+    assert!(gap.from_time <= gap.to_time, "{gap:?}");
+    let mut ids = 2..;
+    eventually("the stream goes on", async || {
+        scene.insert(ids.next()).await.expect("written");
+        (seen.events().len() > 1).then_some(())
+    })
+    .await;
+    runtime.stop().await?;
+    assert_eq!(checkpoints.gaps().len(), 1);
+    Ok(())
+}
+
+/// A runtime that has handled order 1, and whose place the oplog has then forgotten.
+async fn lost(seen: &Seen) -> Result<Scene<changestream_testkit::MongoServer>, support::BoxError> {
+    let scene = forgetful_scene().await;
+    let runtime = Started::new(start_now(&scene, seen));
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    runtime.stop().await?;
+    scene.insert([2]).await?;
+    roll_over(&scene).await;
+    Ok(scene)
+}
+
+#[tokio::test]
+async fn really_lost_history_is_written_down_before_the_stream_moves() -> TestResult {
+    let seen = Seen::default();
+    let scene = lost(&seen).await?;
+    let stored = scene.checkpoint().await.expect("saved at shutdown");
+
+    let faults = Faults::down();
+    let store = FaultyCheckpoints {
+        inner: MongoCheckpoints::new(&scene.database),
+        faults: faults.clone(),
+    };
+    let runtime = Started::new(start_now(&scene, &seen).checkpoint_store(store));
+    eventually("the gap cannot be recorded", async || {
+        (faults.failures() > 2).then_some(())
+    })
+    .await;
+    scene.insert([3]).await?;
+    assert!(gaps(&scene).await.is_empty());
+    assert_eq!(seen.ids(), [1]);
+    faults.heal();
+    let recorded = async || gaps(&scene).await.pop();
+    let gap = eventually("the gap is recorded", recorded).await;
+    assert_eq!(gap.get_str("kind")?, "lostHistory");
+    assert_eq!(gap.get_str("runtime")?, RUNTIME);
+    let from = mongodb::bson::serialize_to_document(stored.token().expect("a token"))?;
+    assert_eq!(gap.get_document("from")?, &from);
+    assert!(gap.get_timestamp("fromTime")? < gap.get_timestamp("toTime")?);
+
+    let mut ids = 4..;
+    eventually("the stream goes on", async || {
+        scene.insert(ids.next()).await.expect("written");
+        (seen.events().len() > 1).then_some(())
+    })
+    .await;
+    runtime.stop().await?;
+    assert!(!seen.ids().contains(&2), "{:?}", seen.ids());
+    assert_eq!(gaps(&scene).await.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_between_gap_and_move_finds_the_same_gap_again() -> TestResult {
+    let seen = Seen::default();
+    let scene = lost(&seen).await?;
+    let faults = Faults::losing_replies();
+    let store = FaultyCheckpoints {
+        inner: MongoCheckpoints::new(&scene.database),
+        faults: faults.clone(),
+    };
+    let runtime = Started::new(start_now(&scene, &seen).checkpoint_store(store));
+    let recorded = async || gaps(&scene).await.pop();
+    let first = eventually("the gap is recorded", recorded).await;
+    runtime.crash().await;
+
+    scene.insert([3]).await?;
+    let runtime = Started::new(start_now(&scene, &seen));
+    let mut ids = 4..;
+    eventually("the stream goes on", async || {
+        scene.insert(ids.next()).await.expect("written");
+        (seen.events().len() > 1).then_some(())
+    })
+    .await;
+    runtime.stop().await?;
+    let gaps = gaps(&scene).await;
+    let [gap] = gaps.as_slice() else {
+        panic!("{gaps:?}")
+    };
+    assert_eq!(gap.get_str("_id")?, first.get_str("_id")?);
+    assert!(gap.get_timestamp("toTime")? > first.get_timestamp("toTime")?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_invalidated_stream_can_stop_and_the_next_start_goes_on_after_it() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let start = || {
+        let builder = scene.runtime(&seen).on_invalidate(OnInvalidate::Stop);
+        Started::new(builder.handlers([recorder(&["orders"])]))
+    };
+    for round in 0..2 {
+        let ids = 10 * round..10 * round + 5;
+        let runtime = start();
+        scene.insert(ids.clone()).await?;
+        scene.collection("orders").drop().await?;
+        let error = runtime.error().await;
+        assert!(error.is_invalidated(), "{}", chain(&error));
+        assert!(
+            error.to_string().contains("OnInvalidate::Restart"),
+            "{error}"
+        );
+        assert_eq!(
+            seen.ids(),
+            (0..=round)
+                .flat_map(|round| 10 * round..10 * round + 5)
+                .collect::<Vec<_>>()
+        );
+    }
+    Ok(())
+}
+
+/// A handler that cannot do without the pre-image.
+fn requires_image() -> HandlerSpec<Seen> {
+    let handle = async |State(seen): State<Seen>, _: PreImage<Document>, change: RawChange| {
+        seen.push(Event::of(&change, 1));
+        Ok::<_, HandlerError>(())
+    };
+    let spec = HandlerSpec::new("audit", handle).collections(["orders"]);
+    spec.operations([Operation::Update])
+}
+
+/// A handler that takes the pre-image where there is one; its events are those without.
+fn takes_image() -> HandlerSpec<Seen> {
+    let handle =
+        async |State(seen): State<Seen>, image: Option<PreImage<Document>>, change: RawChange| {
+            if image.is_none() {
+                seen.push(Event::of(&change, 1));
+            }
+            Ok::<_, HandlerError>(())
+        };
+    let spec = HandlerSpec::new("history", handle).collections(["orders"]);
+    spec.operations([Operation::Update])
+}
+
+async fn update<S>(scene: &Scene<S>, n: i64) -> TestResult {
+    let update = doc! { "$set": { "n": n } };
+    let orders = scene.collection("orders");
+    orders.update_one(doc! { "_id": 1_i64 }, update).await?;
+    Ok(())
+}
+
+/// Three updates of an order, of which the collection recorded the pre-image of the first and the last. `None` where
+/// the server records none.
+async fn image_missing()
+-> Result<Option<Scene<changestream_testkit::TestServer>>, support::BoxError> {
+    let scene = Scene::new().await;
+    if scene.version().await < [6, 0] {
+        eprintln!("the server records no pre-images");
+        return Ok(None);
+    }
+    let record = async |enabled: bool| {
+        let images = doc! { "enabled": enabled };
+        let command = doc! { "collMod": "orders", "changeStreamPreAndPostImages": images };
+        scene.database.run_command(command).await
+    };
+    scene.insert([1]).await?;
+    for (n, enabled) in [(2, true), (3, false), (4, true)] {
+        record(enabled).await?;
+        update(&scene, n).await?;
+    }
+    Ok(Some(scene))
+}
+
+fn versions(seen: &Seen) -> Vec<i64> {
+    let events = seen.events();
+    events.iter().filter_map(|event| event.n).collect()
+}
+
+#[tokio::test]
+async fn a_missing_image_ends_the_runtime_and_the_event_comes_again() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    let builder = || scene.runtime(&seen).handlers([requires_image()]);
+    for _ in 0..2 {
+        let error = Started::new(builder()).error().await;
+        assert!(error.is_missing_image(), "{}", chain(&error));
+        for part in [
+            "`audit`",
+            "pre-image",
+            ".orders`",
+            "OnMissingImage::DeadLetter",
+        ] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    let before = seen.events();
+    assert!(before.iter().all(|event| event.n == Some(2)), "{before:?}");
+    assert!(scene.dead_letters().await.is_empty());
+
+    let runtime = Started::new(builder().on_missing_image(OnMissingImage::DeadLetter));
+    seen.until(|events| events.iter().any(|event| event.n == Some(4)))
+        .await;
+    runtime.stop().await?;
+    assert!(!versions(&seen).contains(&3));
+    let letters = scene.dead_letters().await;
+    let [letter] = letters.as_slice() else {
+        panic!("{letters:?}")
+    };
+    assert_eq!(letter.get_str("kind")?, "rejection");
+    assert_eq!(letter.get_str("handler")?, "audit");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_post_image_ends_the_runtime_where_post_images_are_asked_for() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    let handle = async |State(seen): State<Seen>, _: FullDocument<Document>, change: RawChange| {
+        seen.push(Event::of(&change, 1));
+        Ok::<_, HandlerError>(())
+    };
+    let spec = HandlerSpec::new("after", handle).collections(["orders"]);
+    let error = Started::new(scene.runtime(&seen).handlers([spec]))
+        .error()
+        .await;
+    assert!(error.is_missing_image(), "{}", chain(&error));
+    assert!(error.to_string().contains("post-image"), "{error}");
+    assert!(!versions(&seen).contains(&3));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_takes_an_image_as_an_option_is_not_stopped_by_a_missing_one() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    let runtime = Started::new(scene.runtime(&seen).handlers([takes_image()]));
+    seen.count(1).await;
+    runtime.stop().await?;
+    assert_eq!(versions(&seen), [3]);
+    assert!(scene.dead_letters().await.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn images_that_nobody_records_can_be_passed_over() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let builder = scene
+        .runtime(&seen)
+        .on_missing_image(OnMissingImage::PassNone);
+    let runtime = Started::new(builder.handlers([requires_image(), takes_image()]));
+    scene.insert([1]).await?;
+    update(&scene, 2).await?;
+    update(&scene, 3).await?;
+    seen.count(2).await;
+    runtime.stop().await?;
+    assert_eq!(versions(&seen), [2, 3], "of the handler that takes none");
+    let letters = scene.dead_letters().await;
+    assert_eq!(letters.len(), 2, "of the handler that cannot: {letters:?}");
+    for letter in letters {
+        assert_eq!(letter.get_str("handler")?, "audit");
+    }
+    assert!(
+        MongoCheckpoints::new(&scene.database)
+            .load(RUNTIME)
+            .await?
+            .is_some()
+    );
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! G11 with processes of their own: one is killed, one is stopped and goes on past its lease.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use changestream::{Lease, LeaseStore, MongoLeases};
+use changestream_testkit::MongoServer;
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use nix::sys::signal::Signal;
+use support::{
+    BoxError, RUNTIME, TestResult,
+    child::{Child, Settings, copies, wait_until_watching},
+    commit::Commits,
+    eventually, within,
+};
+
+/// Not a test: the service that the tests below start as a process of its own.
+#[test]
+#[ignore = "the other tests run it"]
+fn child() {
+    Child::run();
+}
+
+/// A child, and a replica of it in this process, with a lease of four seconds.
+struct Pair {
+    server: MongoServer,
+    client: Client,
+    child: Child,
+    commits: Commits,
+}
+
+impl Pair {
+    const LEASE: Duration = Duration::from_secs(4);
+
+    /// Starts a child that stops itself before this one of its saves.
+    async fn start(stops_at_save: u32) -> Result<Self, BoxError> {
+        let server = MongoServer::start().await?;
+        let client = support::client(&server.uri()).await;
+        let commits = Commits::watch(&client.database("shop")).await?;
+        let settings = Settings {
+            stops_at_save,
+            ..Self::settings()
+        };
+        let child = Child::start(&server.uri(), settings);
+        wait_until_watching(&client).await;
+        Ok(Self {
+            server,
+            client,
+            child,
+            commits,
+        })
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            lease: Self::LEASE,
+            ..Settings::default()
+        }
+    }
+
+    fn standby(&self) -> Child {
+        Child::start(&self.server.uri(), Self::settings())
+    }
+
+    async fn lease(&self) -> Lease {
+        let leases = MongoLeases::new(&self.client.database("shop"));
+        let lease = leases.load(RUNTIME).await.expect("read");
+        lease.expect("it was held")
+    }
+
+    async fn insert(&self, ids: std::ops::Range<i64>) -> TestResult {
+        let orders = self
+            .client
+            .database("shop")
+            .collection::<Document>("orders");
+        for id in ids {
+            orders.insert_one(doc! { "_id": id, "n": id }).await?;
+        }
+        Ok(())
+    }
+
+    async fn all_copied(&self, ids: std::ops::Range<i64>) {
+        eventually("all of them are copied", async || {
+            let copies = copies(&self.client).await;
+            ids.clone()
+                .all(|id| copies.contains(&(id, id)))
+                .then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
+    let mut pair = Pair::start(0).await?;
+    let standby = pair.standby();
+    pair.insert(0..5).await?;
+    pair.all_copied(0..5).await;
+    pair.child.signal(Signal::SIGKILL);
+    let killed = Instant::now();
+    within("the child ends", pair.child.wait()).await;
+    pair.insert(5..10).await?;
+    pair.all_copied(0..10).await;
+    // Starting to watch takes its time too on a slow machine.
+    let taken = killed.elapsed();
+    assert!(taken < Pair::LEASE + Duration::from_secs(6), "{taken:?}");
+    assert_eq!(pair.lease().await.epoch, 2);
+    pair.commits.assert_in_order();
+    standby.stop().await;
+    Ok(())
+}
+
+/// The child stops in the middle of its work, with a commit on its tongue.
+#[tokio::test]
+async fn a_stopped_holder_that_goes_on_past_its_lease_commits_nothing_and_stands_by() -> TestResult
+{
+    let pair = Pair::start(2).await?;
+    let standby = pair.standby();
+    pair.insert(0..20).await?;
+    eventually("the other one takes over", async || {
+        (pair.lease().await.epoch == 2).then_some(())
+    })
+    .await;
+    pair.insert(20..40).await?;
+    pair.all_copied(0..40).await;
+    pair.child.signal(Signal::SIGCONT);
+    pair.insert(40..60).await?;
+    pair.all_copied(0..60).await;
+    assert_eq!(pair.lease().await.epoch, 2, "nobody took it back");
+
+    // Who came back stands by, and takes over in its turn.
+    standby.stop().await;
+    pair.insert(100..105).await?;
+    pair.all_copied(100..105).await;
+    assert_eq!(pair.lease().await.epoch, 3);
+    pair.commits.assert_in_order();
+    pair.child.stop().await;
+    Ok(())
+}
