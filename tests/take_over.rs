@@ -4,18 +4,17 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use changestream::{Lease, LeaseStore, MongoCheckpoints, MongoLeases};
+use changestream::{Lease, LeaseStore, MongoLeases};
 use changestream_testkit::MongoServer;
-use futures::StreamExt;
 use mongodb::{
-    Client, Database,
+    Client,
     bson::{Document, doc},
-    options::FullDocumentType,
 };
 use nix::sys::signal::Signal;
 use support::{
     BoxError, RUNTIME, TestResult,
     child::{Child, Settings, copies, wait_until_watching},
+    commit::Commits,
     eventually, within,
 };
 
@@ -92,39 +91,6 @@ impl Pair {
                 .then_some(())
         })
         .await;
-    }
-}
-
-/// Every state of the checkpoint that was ever durable.
-struct Commits(tokio::task::JoinHandle<Result<(), String>>);
-
-impl Commits {
-    /// Watches them go forward.
-    async fn watch(database: &Database) -> Result<Self, BoxError> {
-        let checkpoints = database.collection::<Document>(MongoCheckpoints::COLLECTION);
-        let mut stream = checkpoints
-            .watch()
-            .full_document(FullDocumentType::UpdateLookup)
-            .await?;
-        Ok(Self(tokio::spawn(async move {
-            let mut last = (0, -1);
-            while let Some(Ok(event)) = stream.next().await {
-                // Not the looked-up document: that may be of a later update.
-                let update = event.update_description.map(|update| update.updated_fields);
-                let written = update.or(event.full_document).unwrap_or_default();
-                let epoch = written.get_i64("epoch").unwrap_or(last.0);
-                let sequence = written.get_i64("sequence").unwrap_or(last.1);
-                if (epoch, sequence) < last {
-                    return Err(format!("({epoch}, {sequence}) came after {last:?}"));
-                }
-                last = (epoch, sequence);
-            }
-            Ok(())
-        })))
-    }
-
-    fn assert_in_order(&self) {
-        assert!(!self.0.is_finished(), "a stale holder has committed");
     }
 }
 

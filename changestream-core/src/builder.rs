@@ -13,6 +13,7 @@ use crate::{
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
+    partition,
     processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
@@ -205,6 +206,33 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Splits the keys into so many partitions, 1 by default, so that the replicas share the work. 64 at most.
+    ///
+    /// Each partition has a lease and a checkpoint of its own, named `fulfillment/3`; each replica takes its fair
+    /// share of them, and they are shared out anew when one comes or goes. A replica that has to give one up first
+    /// finishes what is in flight in it and saves its checkpoint, so the events of one key stay in order, and none
+    /// comes twice. After a crash, the others take over within the [lease time](Self::lease).
+    ///
+    /// The key of an event is that of its document, `_id` and collection, or the value at the handler's
+    /// [`key`](crate::HandlerSpec::key), which must then be within `_id` unless the handler receives inserts and
+    /// replaces only: no other event carries it for all readers alike. Events of no document, as a drop, are in the
+    /// first partition, and in no order with those of the others.
+    ///
+    /// Each partition is a change stream of its own, which reads all events and hands on its own ones, and costs
+    /// the server about 42 µs for each write. So let there be few: two for each replica that you expect to have at
+    /// most. The bounds of [`concurrency`](Self::concurrency), [`in_flight_events`](Self::in_flight_events) and
+    /// [`in_flight_bytes`](Self::in_flight_bytes) are those of each partition, and layers are made anew for each.
+    /// Each takes a connection while it waits for events: let the client's `maxPoolSize`, 10 by default, be above
+    /// the number of partitions by ten.
+    ///
+    /// To change the number, start the replicas with the new one. They wait until the last replica with the old one
+    /// has stopped, and then all partitions begin where the last of the old ones had come to: nothing is lost, and
+    /// what the others were ahead of it comes again.
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.config.partitions = partitions;
+        self
+    }
+
     /// Where to start when there is no checkpoint yet; now by default.
     pub fn start_at(mut self, start_at: StartAt) -> Self {
         self.start_at = start_at;
@@ -343,6 +371,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_lease(self.config.lease)?;
+        check_partitions(&self.config, &handlers)?;
         check_positive(
             "retention of processed events",
             self.config.processed_retention,
@@ -390,8 +419,9 @@ impl<S> RuntimeBuilder<S> {
     /// # Errors
     ///
     /// A configuration error when there is no name or no handler, when two handlers or two sinks share a
-    /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, or
-    /// when the lease is shorter than a second or longer than a day.
+    /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, when
+    /// the lease is shorter than a second or longer than a day, or when there are no partitions, more than 64, or
+    /// more than one and a handler whose [`key`](Self::partitions) cannot be split.
     pub fn build(self) -> Result<Runtime, Error> {
         let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
@@ -431,6 +461,33 @@ fn check_lease(time: Duration) -> Result<(), Error> {
         false => Err(Error::configuration(format!(
             "the lease is {time:?}; give it a second at least and a day at most"
         ))),
+    }
+}
+
+fn check_partitions(config: &Config, handlers: &[BoundHandler]) -> Result<(), Error> {
+    let partitions = config.partitions;
+    check_not_zero("number of partitions", partitions == 0)?;
+    if partitions > partition::MAX {
+        return Err(Error::configuration(format!(
+            "there are {partitions} partitions; let there be {} at most",
+            partition::MAX
+        )));
+    }
+    if partitions > 1 && config.snapshot != Snapshot::Never {
+        return Err(Error::configuration(format!(
+            "there are {partitions} partitions, and snapshots are taken with 1 only; take the snapshot first, or in a \
+             runtime of its own"
+        )));
+    }
+    let mut handlers = handlers.iter().filter(|_| partitions > 1);
+    let obstacle = handlers.find_map(|handler| Some((handler, partition::obstacle(handler)?)));
+    match obstacle {
+        Some((handler, path)) => Err(Error::configuration(format!(
+            "handler `{}` has the key `{path}`, which updates and deletes do not carry for all partitions alike; let \
+             it be within `_id`, let the handler receive inserts and replaces only, or have 1 partition",
+            handler.name
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) snapshot_rate: u32,
     pub(crate) snapshot_readers: usize,
     pub(crate) snapshot_chunk: usize,
+    pub(crate) partitions: u32,
     pub(crate) processed_retention: Duration,
 }
 
@@ -57,6 +58,7 @@ impl Default for Config {
             snapshot_rate: 0,
             snapshot_readers: 4,
             snapshot_chunk: 1_000,
+            partitions: 1,
             processed_retention: MongoProcessed::RETENTION,
         }
     }

@@ -6,7 +6,7 @@ use std::{
     vec,
 };
 
-use metrics::Gauge;
+use metrics::{Gauge, Label};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -20,6 +20,7 @@ use crate::{
     key::KeyHasher,
     lane::Lanes,
     layer::{HandlerStack, ImageGuard},
+    partition::Partition,
     route::Router,
     shutdown::stopped,
     snapshot::Incoming,
@@ -31,6 +32,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) router: Router,
+    /// Which events it takes; all of them where there is none.
+    pub(crate) partition: Option<Partition>,
     pub(crate) handlers: Vec<Registered>,
 }
 
@@ -86,16 +89,20 @@ impl Drive {
         rows: Incoming,
         marks: mpsc::Sender<Mark>,
         config: Config,
-        runtime: &str,
+        runtime: &Arc<str>,
         health: HealthReporter,
     ) -> Self {
+        let mut labels = vec![Label::new("runtime", Arc::clone(runtime))];
+        if let Some(Partition { index, .. }) = engine.partition {
+            labels.push(Label::new("partition", index.to_string()));
+        }
         Self {
             lanes: Lanes::new(engine, config),
             rows,
             marks,
             config,
             health,
-            lag: metrics::gauge!("changestream_lag_seconds", "runtime" => runtime.to_owned()),
+            lag: metrics::gauge!("changestream_lag_seconds", labels),
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Store,
     Snapshot,
     LeaseLost,
+    Repartitioned,
     DrainDeadline,
     Aborted,
 }
@@ -120,6 +121,11 @@ impl Error {
     /// Another replica took over during shutdown, before everything in flight was finished: it does the rest.
     pub fn is_lease_lost(&self) -> bool {
         self.kind == Kind::LeaseLost
+    }
+
+    /// Others have split the keys of the runtime into another number of partitions.
+    pub(crate) fn is_repartitioned(&self) -> bool {
+        self.kind == Kind::Repartitioned
     }
 
     /// The drain deadline passed at shutdown with events unfinished. They come again at the next start.

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use bson::{RawBsonRef, RawDocument};
+use bson::{Decimal128, RawBsonRef, RawDocument};
 
 use crate::{bson_path, event::RawChange, filter::FieldPath};
 
@@ -55,6 +55,10 @@ impl KeyHasher {
         }
     }
 
+    pub(crate) fn path(&self) -> Option<&FieldPath> {
+        self.path.as_ref()
+    }
+
     /// The hash of `change`'s key; `None` for an event of no document.
     ///
     /// Documents of several collections that share the value at a path share a key; without a path, each
@@ -63,40 +67,70 @@ impl KeyHasher {
         let mut hasher = self.state.build_hasher();
         match self.path.as_ref().and_then(|path| at(change, path)) {
             Some(value) => write(value, &mut hasher),
-            None => {
-                hasher.write(change.database().as_bytes());
-                hasher.write_u8(0);
-                hasher.write(change.collection().unwrap_or_default().as_bytes());
-                hasher.write_u8(0);
-                write(id(change)?, &mut hasher);
-            }
+            None => write_document_key(change, &mut hasher)?,
         }
         Some(hasher.finish())
     }
 }
 
-/// Numbers that are equal to the server hash alike, whatever their type.
-fn write(value: RawBsonRef<'_>, hasher: &mut impl Hasher) {
+/// Writes the document's `_id`, and where it is.
+pub(crate) fn write_document_key(change: &RawChange, hasher: &mut impl Hasher) -> Option<()> {
+    let id = id(change)?;
+    hasher.write(change.database().as_bytes());
+    hasher.write(&[0]);
+    hasher.write(change.collection().unwrap_or_default().as_bytes());
+    hasher.write(&[0]);
+    write(id, hasher);
+    Some(())
+}
+
+/// Writes the same bytes for all values that are equal to the server, on every machine: partitions are told apart
+/// by them. Others may have the same bytes too.
+pub(crate) fn write(value: RawBsonRef<'_>, hasher: &mut impl Hasher) {
     match value {
-        RawBsonRef::Int32(n) => hasher.write_u64(f64::from(n).to_bits()),
-        RawBsonRef::Int64(n) => hasher.write_u64((n as f64).to_bits()),
-        RawBsonRef::Double(n) => hasher.write_u64((n + 0.0).to_bits()),
-        RawBsonRef::String(text) => hasher.write(text.as_bytes()),
+        RawBsonRef::Int32(n) => write_number(n.into(), hasher),
+        RawBsonRef::Int64(n) => write_number(n as f64, hasher),
+        RawBsonRef::Double(n) => write_number(n, hasher),
+        RawBsonRef::Decimal128(n) => write_number(nearest(n), hasher),
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => hasher.write(text.as_bytes()),
         RawBsonRef::ObjectId(id) => hasher.write(&id.bytes()),
-        RawBsonRef::Document(document) => write_document(document, hasher),
+        RawBsonRef::Document(document) => write_fields(document, hasher),
+        RawBsonRef::Array(array) => {
+            for value in array.into_iter().flatten() {
+                write(value, hasher);
+            }
+        }
         RawBsonRef::Binary(binary) => hasher.write(binary.bytes),
-        RawBsonRef::DateTime(time) => hasher.write_i64(time.timestamp_millis()),
-        RawBsonRef::Boolean(value) => hasher.write_u8(value.into()),
-        other => hasher.write(text(other).as_bytes()),
+        RawBsonRef::DateTime(time) => hasher.write(&time.timestamp_millis().to_le_bytes()),
+        RawBsonRef::Boolean(value) => hasher.write(&[value.into()]),
+        RawBsonRef::Timestamp(time) => {
+            hasher.write(&time.time.to_le_bytes());
+            hasher.write(&time.increment.to_le_bytes());
+        }
+        other => hasher.write(&[other.element_type() as u8]),
     }
 }
 
-fn write_document(document: &RawDocument, hasher: &mut impl Hasher) {
+fn write_fields(document: &RawDocument, hasher: &mut impl Hasher) {
     for (key, value) in document.iter().flatten() {
         hasher.write(key.as_str().as_bytes());
-        hasher.write_u8(0);
+        hasher.write(&[0]);
         write(value, hasher);
     }
+}
+
+/// Numbers of all types are compared by value; there is more than one zero, and more than one NaN.
+fn write_number(n: f64, hasher: &mut impl Hasher) {
+    const NAN: u64 = 0x7ff8_0000_0000_0000;
+    let bits = match n.is_nan() {
+        true => NAN,
+        false => (n + 0.0).to_bits(),
+    };
+    hasher.write(&bits.to_le_bytes());
+}
+
+fn nearest(n: Decimal128) -> f64 {
+    n.to_string().parse().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     builder::RuntimeBuilder,
-    checkpoint::{CheckpointStore, Checkpointer, Claimed},
+    checkpoint::{Checkpoint, CheckpointStore, Checkpointer, Claimed},
     config::Config,
     dead_letter::{DeadLetterFilter, DeadLetterStore},
     engine::{Drained, Drive, Engine, Registered},
@@ -31,6 +31,7 @@ use crate::{
     key::KeyHasher,
     layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
+    partition::{self, Slot},
     processed::Transactions,
     replay::ReplayOutcome,
     route::Router,
@@ -147,6 +148,7 @@ impl Parts {
         });
         Engine {
             router,
+            partition: None,
             handlers: handlers.collect(),
         }
     }
@@ -186,7 +188,7 @@ impl Runtime {
         self.snapshots.clone()
     }
 
-    async fn plan(&self) -> Result<Plan, Error> {
+    pub(crate) async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
         let config = self.parts.config;
         let abilities = preflight(
@@ -223,7 +225,7 @@ impl Runtime {
 
     /// Runs until `shutdown` resolves. Of several replicas, which have the same name, one is active at a time, and
     /// the others stand by: each takes over within the [lease time](RuntimeBuilder::lease) when the active one
-    /// crashes, and at once when it shuts down.
+    /// crashes, and at once when it shuts down. With [`partitions`](RuntimeBuilder::partitions), they share the work.
     ///
     /// When asked to shut down, it stops reading, finishes what is in flight within the drain deadline, saves the
     /// last checkpoint, frees the lease and returns. A signal (Ctrl-C, SIGTERM) during the drain
@@ -242,20 +244,22 @@ impl Runtime {
     /// case is an event skipped: whatever was unfinished comes again at
     /// the next start.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let ended = self.take_turns(shutdown).await;
-        self.health.stopped(ended.as_ref().err());
+        let health = self.health.clone();
+        let ended = match self.parts.config.partitions {
+            1 => self.take_turns(shutdown).await,
+            _ => partition::share(Arc::new(self), pin!(shutdown.fuse())).await,
+        };
+        health.stopped(ended.as_ref().err());
         ended
     }
 
     /// Stands by and runs in turn.
     async fn take_turns(&self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let mut shutdown = pin!(shutdown.fuse());
-        let parts = &self.parts;
-        let leases = Arc::clone(&parts.leases);
-        let (name, health) = (Arc::clone(&parts.name), self.health.clone());
-        let mut replica = Replica::new(leases, name, parts.config.lease, health);
+        let whole = Slot::whole(self);
+        let mut replica = self.replica(&whole);
         loop {
-            match self.serve(&mut replica, shutdown.as_mut()).await {
+            match self.serve(&mut replica, &whole, shutdown.as_mut()).await {
                 Err(error) if !shutdown.is_terminated() && replica.outlives(&error) => {}
                 result => return result,
             }
@@ -267,10 +271,17 @@ impl Runtime {
         }
     }
 
+    pub(crate) fn replica(&self, slot: &Slot) -> Replica {
+        let leases = Arc::clone(&self.parts.leases);
+        let (name, health) = (Arc::clone(&slot.name), slot.health.clone());
+        Replica::new(leases, name, self.parts.config.lease, health)
+    }
+
     /// Waits for the lease, and runs for as long as it has it.
     async fn serve(
         &self,
         replica: &mut Replica,
+        slot: &Slot,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Error> {
         let tenure = tokio::select! {
@@ -282,29 +293,40 @@ impl Runtime {
             replica.withdraw().await;
             return tenure.map_or(Ok(()), |failed| failed.map(drop));
         };
-        let epoch = tenure.epoch();
-        let work = async {
-            let running = tokio::select! {
-                biased;
-                () = &mut shutdown => return Ok(()),
-                running = Running::start(self, epoch) => running?,
-            };
-            running.run(shutdown).await
-        };
+        let work = self.work(slot, tenure.epoch(), shutdown, shutdown_signal());
         let result = replica.hold(&mut tenure, work).await;
         replica.release(tenure).await;
         result
     }
 
+    /// Runs until it is told to shut down, and then until it is done or told to `abort`.
+    pub(crate) async fn work(
+        &self,
+        slot: &Slot,
+        epoch: i64,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+        abort: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let running = tokio::select! {
+            biased;
+            () = &mut shutdown => return Ok(()),
+            running = Running::start(self, slot, epoch) => running?,
+        };
+        slot.health.state(RuntimeState::Running);
+        tracing::info!(runtime = %slot.name, handlers = self.parts.handlers.len(), "watching");
+        running.run(shutdown, abort).await
+    }
+
     /// Waits for the lease. What is wrong with the deployment shows before.
-    async fn acquire(&self, replica: &mut Replica) -> Result<Tenure, Error> {
+    pub(crate) async fn acquire(&self, replica: &mut Replica) -> Result<Tenure, Error> {
         self.plan().await?;
-        let parts = &self.parts;
-        let stored = parts.checkpoints.load(&parts.name).await;
-        let stored = stored.map_err(unreadable_checkpoint)?;
-        // The epochs of a lease store that has lost its own begin above those that the checkpoint has seen.
-        let above = stored.map_or(0, |stored| stored.epoch);
-        replica.acquire(above).await
+        let stored = self.checkpoint(&self.parts.name).await?;
+        replica.acquire(epoch_of(stored.as_ref())).await
+    }
+
+    pub(crate) async fn checkpoint(&self, name: &str) -> Result<Option<Checkpoint>, Error> {
+        let stored = self.parts.checkpoints.load(name).await;
+        stored.map_err(unreadable_checkpoint)
     }
 
     /// Runs until the process is asked to stop: [`run_until`](Self::run_until) a [`shutdown_signal`].
@@ -320,8 +342,13 @@ impl Runtime {
 /// How long the last checkpoint may take after the drain deadline.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
+/// The epochs of a lease store that has lost its own begin above this one, which the checkpoint has seen.
+pub(crate) fn epoch_of(checkpoint: Option<&Checkpoint>) -> i64 {
+    checkpoint.map_or(0, |checkpoint| checkpoint.epoch)
+}
+
 /// A runtime whose stream is open.
-struct Running {
+pub(crate) struct Running {
     drive: Drive,
     batches: mpsc::Receiver<crate::source::Batch>,
     stop: watch::Sender<bool>,
@@ -334,24 +361,28 @@ struct Running {
 }
 
 impl Running {
-    async fn start(runtime: &Runtime, epoch: i64) -> Result<Self, Error> {
+    pub(crate) async fn start(runtime: &Runtime, slot: &Slot, epoch: i64) -> Result<Self, Error> {
         let plan = runtime.plan().await?;
         let Runtime {
             database,
             parts,
-            health,
             requests,
             ..
         } = runtime;
+        let health = &slot.health;
         parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
 
-        let claimed = parts.checkpoints.claim(&parts.name, epoch).await;
+        let claimed = parts.checkpoints.claim(&slot.name, epoch).await;
         let Claimed::Yes(checkpoint) = claimed.map_err(unreadable_checkpoint)? else {
             let message = "the checkpoint was claimed by another replica";
             return Err(Error::new(Kind::LeaseLost, message));
+        };
+        let checkpoint = match slot.partition {
+            Some(partition) => partition::begin(parts, partition, checkpoint).await?,
+            None => partition::settle(parts, checkpoint).await?,
         };
         if let Some(time) = checkpoint.cluster_time() {
             check_reached(&client, time).await?;
@@ -393,10 +424,11 @@ impl Running {
 
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
-            runtime: Arc::clone(&parts.name),
+            runtime: Arc::clone(&slot.name),
             fingerprint,
             epoch,
             sequence: checkpoint.sequence,
+            partitioning: checkpoint.partitioning,
             patience: config.reply_timeout,
             health: health.clone(),
         };
@@ -426,11 +458,16 @@ impl Running {
             await_time,
             requests: Arc::clone(requests),
         };
-        tasks.spawn(snapshots.run(stopped));
-        health.state(RuntimeState::Running);
-        tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
+        match slot.partition {
+            None => tasks.spawn(snapshots.run(stopped)),
+            Some(_) => tasks.spawn(snapshots.refuse(stopped)),
+        };
         let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
-        tasks.spawn(replayer.run(stop.subscribe()));
+        engine.partition = slot.partition;
+        // One replica replays, where several share the work.
+        if slot.partition.is_none_or(|partition| partition.index == 0) {
+            tasks.spawn(replayer.run(stop.subscribe()));
+        }
         if config.stream.missing_image == OnMissingImage::Fail {
             engine.guard_images(&guard);
         }
@@ -452,7 +489,11 @@ impl Running {
         })
     }
 
-    async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        abort: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let Self {
             drive,
             batches,
@@ -493,7 +534,7 @@ impl Running {
             Some(error) = failure.recv() => Err(error),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
-            () = shutdown_signal() => {
+            () = abort => {
                 Err(Error::new(Kind::Aborted, "a second signal aborted the shutdown"))
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Kind, StoreError},
     health::{HealthReporter, Part},
     layer::Backoff,
+    partition::Partitioning,
     source::Mark,
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Checkpointer {
     pub(crate) epoch: i64,
     /// That of the last checkpoint.
     pub(crate) sequence: i64,
+    pub(crate) partitioning: Option<Partitioning>,
     /// How long a save may take before it counts as failed.
     pub(crate) patience: Duration,
     pub(crate) health: HealthReporter,
@@ -90,6 +92,7 @@ impl Checkpointer {
             fingerprint: self.fingerprint.clone(),
             epoch: self.epoch,
             sequence: self.sequence,
+            partitioning: self.partitioning,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     error::StoreError,
     event::{ClusterTime, ResumeToken},
     gap::Gap,
+    partition::Partitioning,
 };
 
 /// Where a runtime of some name goes on, and who may say so.
@@ -41,6 +42,8 @@ pub struct Checkpoint {
     pub epoch: i64,
     /// Orders the checkpoints of this runtime: none is below the one before.
     pub sequence: i64,
+    /// How the keys were split into partitions when the position was saved; `None` where they were not.
+    pub partitioning: Option<Partitioning>,
 }
 
 impl Checkpoint {
@@ -56,10 +59,7 @@ impl Checkpoint {
 
     /// The time of the position, where there is one that tells it.
     pub fn cluster_time(&self) -> Option<ClusterTime> {
-        match self.position.as_ref()? {
-            ResumePoint::OperationTime(time) => Some(*time),
-            _ => self.token()?.cluster_time().map(ClusterTime),
-        }
+        self.position.as_ref()?.cluster_time()
     }
 }
 

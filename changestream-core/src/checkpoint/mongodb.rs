@@ -91,7 +91,7 @@ impl CheckpointStore for MongoCheckpoints {
     async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
         let fields = bson::serialize_to_document(checkpoint)
             .map_err(|error| self.error("encode", runtime).caused_by(error))?;
-        let absent = ["kind", "token", "time"].into_iter();
+        let absent = ["kind", "token", "time", "partitioning"].into_iter();
         let absent: Document = absent
             .filter(|field| !fields.contains_key(field))
             .map(|field| (field.to_owned(), "".into()))

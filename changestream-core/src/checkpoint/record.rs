@@ -2,7 +2,10 @@ use bson::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, ResumePoint};
-use crate::event::{ClusterTime, ResumeToken};
+use crate::{
+    event::{ClusterTime, ResumeToken},
+    partition::Partitioning,
+};
 
 /// A checkpoint as it is stored. Those of earlier versions have no epoch.
 #[derive(Serialize, Deserialize)]
@@ -19,6 +22,8 @@ pub(super) struct Record {
     epoch: i64,
     #[serde(default)]
     sequence: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitioning: Option<Partitioning>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -48,6 +53,7 @@ impl From<Checkpoint> for Record {
             fingerprint: checkpoint.fingerprint,
             epoch: checkpoint.epoch,
             sequence: checkpoint.sequence,
+            partitioning: checkpoint.partitioning,
         }
     }
 }
@@ -71,6 +77,7 @@ impl TryFrom<Record> for Checkpoint {
             fingerprint: record.fingerprint,
             epoch: record.epoch,
             sequence: record.sequence,
+            partitioning: record.partitioning,
         })
     }
 }
@@ -105,6 +112,7 @@ mod tests {
                 fingerprint: "f".to_owned(),
                 epoch: 3,
                 sequence: 4,
+                partitioning: None,
             };
             let stored = bson::serialize_to_document(&checkpoint).expect("a document");
             assert_eq!(decoded(stored).expect("a checkpoint"), checkpoint);

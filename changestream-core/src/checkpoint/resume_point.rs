@@ -34,6 +34,16 @@ impl ResumePoint {
             TokenKind::SplitEvent => Self::SplitEvent(token),
         }
     }
+
+    /// The place's time; `None` for a token of unknown format.
+    pub(crate) fn cluster_time(&self) -> Option<ClusterTime> {
+        match self {
+            Self::ResumeAfter(token) | Self::StartAfter(token) | Self::SplitEvent(token) => {
+                token.cluster_time().map(ClusterTime)
+            }
+            Self::OperationTime(time) => Some(*time),
+        }
+    }
 }
 
 /// How the server is to take a resume token.

@@ -152,11 +152,20 @@ impl Lanes {
 
     /// Finds the handlers that an event goes to, and its key for each. Tells whether it has none, and so goes alone.
     fn route(&mut self, change: &RawChange) -> bool {
-        let Engine { router, handlers } = &self.engine;
+        let Engine {
+            router,
+            partition,
+            handlers,
+        } = &self.engine;
+        let is_ours = |handler: &usize| {
+            let path = handlers[*handler].key.path();
+            partition.is_none_or(|partition| partition.has(change, path))
+        };
         let in_stream_order = self.shared.config.concurrency == 1;
         let mut is_alone = false;
         self.routed.clear();
-        self.routed.extend(router.route(change).map(|handler| {
+        let routed = router.route(change).filter(is_ours);
+        self.routed.extend(routed.map(|handler| {
             if in_stream_order {
                 return (handler, 0);
             }

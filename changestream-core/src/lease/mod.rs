@@ -7,7 +7,7 @@ mod replica;
 pub use memory::MemoryLeases;
 pub use mongodb::MongoLeases;
 
-pub(crate) use replica::{Replica, Tenure};
+pub(crate) use replica::{LOOK, Replica, Tenure};
 
 use std::{fmt, time::Duration};
 
@@ -60,6 +60,19 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be read.
     async fn load(&self, name: &str) -> Result<Option<Lease>, StoreError>;
+
+    /// The leases of these names, in their order, as [`load`](Self::load) has each: in one step where the store can.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    async fn load_all(&self, names: &[String]) -> Result<Vec<Option<Lease>>, StoreError> {
+        let mut leases = Vec::new();
+        for name in names {
+            leases.push(self.load(name).await?);
+        }
+        Ok(leases)
+    }
 
     /// Gives the lease `name` to `holder` for `time`, if it is free or already its own, and returns the lease
     /// as it is then. With a new holder the epoch grows by one, and is above `above` in any case.

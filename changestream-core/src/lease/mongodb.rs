@@ -1,7 +1,8 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
+use futures::TryStreamExt;
 use mongodb::{
     Collection, Database,
     error::Result,
@@ -31,6 +32,14 @@ struct Record {
     epoch: i64,
     /// In milliseconds.
     remaining: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    #[serde(rename = "_id")]
+    name: String,
+    #[serde(flatten)]
+    record: Record,
 }
 
 impl From<Record> for Lease {
@@ -127,6 +136,26 @@ impl LeaseStore for MongoLeases {
         found
             .map(|record| record.map(Lease::from))
             .map_err(|error| self.error("read", name, error))
+    }
+
+    async fn load_all(
+        &self,
+        names: &[String],
+    ) -> std::result::Result<Vec<Option<Lease>>, StoreError> {
+        let found = async {
+            let mut projection = Self::projection();
+            projection.insert("_id", 1);
+            let collection = self.collection.clone_with_type::<Named>();
+            let finding = collection.find(doc! { "_id": { "$in": names } });
+            let found = finding.projection(projection).await?;
+            found.try_collect::<Vec<_>>().await
+        };
+        let found = found.await;
+        let found = found.map_err(|error| self.error("read", &names.join("`, `"), error))?;
+        let found = found.into_iter();
+        let mut found: HashMap<_, _> = found.map(|named| (named.name, named.record)).collect();
+        let leases = names.iter().map(|name| found.remove(name).map(Lease::from));
+        Ok(leases.collect())
     }
 
     async fn acquire(

@@ -20,7 +20,7 @@ const PAUSE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const START_ATTEMPTS: u32 = 5;
 
 /// How long whoever stands by waits at most before it looks again.
-const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a release may take; after that the lease runs out by itself.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -46,6 +46,13 @@ pub(crate) struct Tenure {
     lease: Lease,
     /// On our own monotonic clock, and not later than on the store's.
     until: Instant,
+}
+
+/// What came of asking for the lease.
+enum Answer {
+    Given(Tenure),
+    /// Another one has it.
+    Taken(Lease),
 }
 
 impl Tenure {
@@ -78,19 +85,10 @@ impl Replica {
         let holder = Uuid::new().to_string();
         let mut failures = 0;
         loop {
-            let sent = Instant::now();
-            self.bid = Some(holder.clone());
-            let acquiring = self.store.acquire(&self.name, &holder, self.time, above);
-            match answer(timeout(self.time / 3, acquiring).await) {
-                Ok(lease) if lease.is_held_by(&holder) => {
-                    let until = sent + self.time;
-                    tracing::info!(lease = %self.name, epoch = lease.epoch, holder, "the lease is acquired");
-                    self.is_standing_by = false;
-                    self.health.state(RuntimeState::Starting);
-                    return Ok(Tenure { lease, until });
-                }
-                Ok(lease) => {
-                    (self.bid, self.has_stood_by, failures) = (None, true, 0);
+            match self.ask(&holder, above).await {
+                Ok(Answer::Given(tenure)) => return Ok(tenure),
+                Ok(Answer::Taken(lease)) => {
+                    (self.has_stood_by, failures) = (true, 0);
                     if self.stands_by_from_now() {
                         let holder = lease.holder.as_deref();
                         tracing::info!(
@@ -117,6 +115,36 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Takes the lease if it is free. When it is dropped before it is done, or fails,
+    /// [`withdraw`](Self::withdraw) is due.
+    pub(crate) async fn try_acquire(&mut self, above: i64) -> Result<Option<Tenure>, Error> {
+        let holder = Uuid::new().to_string();
+        match self.ask(&holder, above).await {
+            Ok(Answer::Given(tenure)) => Ok(Some(tenure)),
+            Ok(Answer::Taken(_)) => Ok(None),
+            Err(error) => {
+                let message = format!("the lease `{}` cannot be acquired", self.name);
+                Err(Error::new(Kind::Store, message).caused_by(error))
+            }
+        }
+    }
+
+    async fn ask(&mut self, holder: &str, above: i64) -> Result<Answer, StoreError> {
+        let sent = Instant::now();
+        self.bid = Some(holder.to_owned());
+        let acquiring = self.store.acquire(&self.name, holder, self.time, above);
+        let lease = answer(timeout(self.time / 3, acquiring).await)?;
+        if !lease.is_held_by(holder) {
+            self.bid = None;
+            return Ok(Answer::Taken(lease));
+        }
+        let until = sent + self.time;
+        tracing::info!(lease = %self.name, epoch = lease.epoch, holder, "the lease is acquired");
+        self.is_standing_by = false;
+        self.health.state(RuntimeState::Starting);
+        Ok(Answer::Given(Tenure { lease, until }))
     }
 
     /// Waits until `lease` is released or has run out.
@@ -205,9 +233,9 @@ impl Replica {
     /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
     /// taking over later than at its first start may pass.
     pub(crate) fn outlives(&mut self, error: &Error) -> bool {
+        let is_lost = error.is_lease_lost() || error.is_repartitioned();
         let passes = error.is_unreachable() || error.is_store();
-        let goes_on = error.is_lease_lost() || (self.has_stood_by && passes);
-        if !goes_on {
+        if !(is_lost || self.has_stood_by && passes) {
             return false;
         }
         self.has_stood_by = true;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::Error,
+    error::{Error, Kind},
     event::Operation,
     filter::{Selection, own_collections},
     shutdown::stopped,
@@ -82,6 +82,23 @@ impl SnapshotTask {
             biased;
             () = stopped(&mut stop) => Ok(()),
             result = self.work() => result,
+        }
+    }
+
+    /// In place of [`run`](Self::run) where the work is shared by partitions: whoever asks for a snapshot is refused.
+    pub(crate) async fn refuse(self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let refusing = async {
+            let mut requests = Arc::clone(&self.requests).lock_owned().await;
+            loop {
+                let message = "snapshots are taken with 1 partition only";
+                let refused = Err(Error::new(Kind::Snapshot, message));
+                next(&mut requests).await.done.send(refused).ok();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => Ok(()),
+            () = refusing => Ok(()),
         }
     }
 
