@@ -25,6 +25,8 @@ mod replay;
 mod route;
 mod runtime;
 mod shutdown;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod source;
 #[cfg(feature = "testing")]

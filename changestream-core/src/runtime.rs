@@ -281,19 +281,19 @@ impl Runtime {
 }
 
 /// How long the last checkpoint may take after the drain deadline.
-const LAST_SAVE: Duration = Duration::from_secs(5);
+pub(crate) const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// A runtime whose stream is open.
-struct Running {
-    drive: Drive,
-    batches: mpsc::Receiver<crate::source::Batch>,
-    stop: watch::Sender<bool>,
+pub(crate) struct Running {
+    pub(crate) drive: Drive,
+    pub(crate) batches: mpsc::Receiver<crate::source::Batch>,
+    pub(crate) stop: watch::Sender<bool>,
     /// The tasks of the source, of the checkpointer and of the replayer; aborted when dropped.
-    tasks: JoinSet<Result<(), Error>>,
+    pub(crate) tasks: JoinSet<Result<(), Error>>,
     /// Why the work cannot go on, though nothing is wrong with the tasks.
-    failure: mpsc::Receiver<Error>,
-    config: Config,
-    health: HealthReporter,
+    pub(crate) failure: mpsc::Receiver<Error>,
+    pub(crate) config: Config,
+    pub(crate) health: HealthReporter,
 }
 
 impl Running {
@@ -379,7 +379,7 @@ impl Running {
         })
     }
 
-    async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let Self {
             drive,
             batches,

@@ -49,6 +49,10 @@ impl Tracker {
 
     /// Takes note of the end of a batch, which is done once all before it is.
     pub(crate) fn end_of_batch(&mut self, end: Mark) {
+        if cfg!(changestream_mutant = "post_batch_in_flight") {
+            self.low_water_mark = Some(end);
+            return;
+        }
         let entry = Entry { mark: end, open: 0 };
         match self.in_flight.back_mut() {
             // Nothing but idle batches came since.
@@ -117,6 +121,11 @@ impl Tracker {
     /// Takes the low-water mark, if it moved since it was last taken.
     pub(crate) fn take_low_water_mark(&mut self) -> Option<Mark> {
         self.passed = 0;
+        if cfg!(changestream_mutant = "commit_before_effect")
+            && let Some(last) = self.in_flight.back()
+        {
+            return Some(last.mark.clone());
+        }
         self.low_water_mark.take()
     }
 }

@@ -135,6 +135,10 @@ impl Lanes {
             }
             let key = handlers[handler].key.hash(change);
             is_alone |= key.is_none();
+            let key = match cfg!(changestream_mutant = "random_lane") {
+                true => key.map(|_| fastrand::u64(..)),
+                false => key,
+            };
             (handler, key.unwrap_or(handler as u64))
         }));
         is_alone
@@ -252,7 +256,7 @@ impl State {
         let events = self.tracker.events();
         let has_room = events < config.in_flight_events
             && self.tracker.bytes() + change.size() <= config.in_flight_bytes;
-        if events == 0 || has_room {
+        if events == 0 || has_room || cfg!(changestream_mutant = "unbounded") {
             return true;
         }
         self.waiting = Waiting::ForRoom;
