@@ -5,7 +5,7 @@ use std::{
 
 use clap::Args;
 
-use crate::command::{Outcome, Result, cargo, run};
+use crate::command::{Outcome, Result, cargo};
 
 /// Builds in which one rule is broken on purpose, by `cfg(changestream_mutant = "..")`. The oracle must catch each.
 const MUTANTS: &[&str] = &[
@@ -37,7 +37,11 @@ pub(crate) fn simulate(options: &Options) -> Result {
     if options.mutants {
         return catch_mutants(options);
     }
-    run(&mut simulation(None, options.seeds, options)?)
+    let status = simulation(None, options.seeds, options)?.status()?;
+    Ok(match status.success() {
+        true => Outcome::Success,
+        false => Outcome::Failure(1),
+    })
 }
 
 fn catch_mutants(options: &Options) -> Result {
