@@ -37,7 +37,8 @@
 //!
 //! Each argument is an extractor, a type that implements [`FromChange`]: [`FullDocument`], [`PreImage`],
 //! [`Change`], [`UpdateDescription`], [`DocumentKey`], [`Operation`], [`Namespace`], [`EventId`],
-//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], `Option` of these, and your own.
+//! [`ClusterTime`], [`Attempt`], [`ResumeToken`], [`State`], [`RawChange`], [`Transaction`], `Option` of these, and
+//! your own.
 //! The signatures decide which documents the server is asked for.
 //!
 //! # Results
@@ -54,11 +55,16 @@
 //! once more, oldest first, into the handler or sink that failed; a letter is removed after that succeeded,
 //! and otherwise kept with the new error. [`Runtime::replay`] does it without running. The command
 //! `changestream dead-letters` (crate `changestream-cli`) does all of this from outside.
+//! # Duplicates
+//!
+//! Delivery is at least once: after a crash, events come again, with the same [`EventId`]. A handler that takes a
+//! [`Transaction`] has its effects in MongoDB exactly once. [`RuntimeBuilder::deduplicate`] suppresses most
+//! duplicates for handlers that do not.
 //!
 //! # Layers
 //!
-//! From the outside in, an event passes tracing, metrics, delivery, dead letters, retry, timeout and
-//! catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
+//! From the outside in, an event passes tracing, metrics, deduplication, delivery, dead letters, retry, the
+//! transaction, timeout and catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
 //! tower layers, then the handler.
 //!
 //! # Health
@@ -79,7 +85,8 @@
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
-//! | `changestream_lag_seconds` | gauge | seconds | age of the newest handled event, 0 once caught up (label `runtime` only) |
+//! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
+//! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
 //! | `changestream_ready` | gauge | 0 or 1 | the stream is open and checkpoints are saved (label `runtime` only) |
 //! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `checkpoints` |
 //!
@@ -130,7 +137,8 @@ pub mod prelude {
     pub use crate::{
         Attempt, Change, ClusterTime, DocumentKey, EventId, FromChange, FullDocument, HandlerError,
         HandlerSpec, Message, Namespace, Operation, PreImage, RawChange, Rejection, ResumeToken,
-        Runtime, SinkSpec, State, UpdateDescription, handlers, shutdown_signal,
+        Runtime, SinkSpec, Snapshot, State, Transaction, UpdateDescription, handlers,
+        shutdown_signal,
     };
 }
 

@@ -4,8 +4,14 @@ mod support;
 
 use std::{path::PathBuf, time::Duration};
 
+use changestream::MongoCheckpoints;
 use changestream_testkit::MongoServer;
-use support::{TestResult, service::sends_status_changes, within};
+use mongodb::bson::{Document, doc};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use support::{TestResult, eventually, service::sends_status_changes, within};
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 /// Builds an example, which running the tests of one file does not do, and says where it is.
@@ -42,4 +48,33 @@ async fn the_quickstart_sends_status_changes() -> TestResult {
         format!("http://{}/orders/events", receiver.local_addr()?),
     );
     sends_status_changes(quickstart, &server, &receiver).await
+}
+
+#[tokio::test]
+async fn the_exactly_once_example_counts_what_was_inserted() -> TestResult {
+    let server = MongoServer::start().await?;
+    let mut example = Command::new(example("exactly_once").await);
+    example.env("MONGODB_URI", server.uri());
+    let mut service = example.kill_on_drop(true).spawn()?;
+    let shop = support::client(&server.uri()).await.database("shop");
+    let [checkpoints, orders, totals] =
+        [MongoCheckpoints::COLLECTION, "orders", "totals"].map(|name| shop.collection(name));
+    let watching = async || checkpoints.find_one(doc! {}).await.expect("read");
+    eventually("it watches", watching).await;
+    for _ in 0..3 {
+        orders
+            .insert_one(doc! { "customer": "Acme", "total": 2.5 })
+            .await?;
+    }
+    let counted = async || {
+        let total: Option<Document> = totals.find_one(doc! {}).await.expect("read");
+        total.filter(|total| matches!(total.get_i32("orders"), Ok(3)))
+    };
+    let total = eventually("it counts", counted).await;
+    assert_eq!(total, doc! { "_id": "Acme", "orders": 3, "total": 7.5 });
+    let pid = service.id().ok_or("the example has ended")?;
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
+    let status = within("the example's end", service.wait()).await?;
+    assert!(status.success(), "{status}");
+    Ok(())
 }

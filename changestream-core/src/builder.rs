@@ -1,4 +1,4 @@
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mongodb::Database;
 use tower::{Layer, Service};
@@ -13,8 +13,10 @@ use crate::{
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
+    processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
+    snapshot::{MongoSnapshots, Snapshot, SnapshotStore, Snapshots},
     source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
 };
 
@@ -34,6 +36,8 @@ pub struct RuntimeBuilder<S, D = Database> {
     checkpoints: Option<Arc<dyn CheckpointStore>>,
     dead_letters: Option<Arc<dyn DeadLetterStore>>,
     leases: Option<Arc<dyn LeaseStore>>,
+    snapshots: Option<Arc<dyn SnapshotStore>>,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
 }
 
 impl<D> RuntimeBuilder<(), D> {
@@ -50,6 +54,8 @@ impl<D> RuntimeBuilder<(), D> {
             checkpoints: None,
             dead_letters: None,
             leases: None,
+            snapshots: None,
+            deduplicate: None,
         }
     }
 }
@@ -77,6 +83,8 @@ impl<S, D> RuntimeBuilder<S, D> {
             checkpoints: self.checkpoints,
             dead_letters: self.dead_letters,
             leases: self.leases,
+            snapshots: self.snapshots,
+            deduplicate: self.deduplicate,
         }
     }
 
@@ -203,6 +211,31 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Whether to begin with the documents that are there already; never by default.
+    pub fn snapshot(mut self, snapshot: Snapshot) -> Self {
+        self.config.snapshot = snapshot;
+        self
+    }
+
+    /// Hands over at most so many documents of snapshots in a second; as many as the handlers take by default.
+    pub fn snapshot_rate(mut self, documents: NonZeroU32) -> Self {
+        self.config.snapshot_rate = documents.get();
+        self
+    }
+
+    /// How many parts of collections are read at a time for snapshots, 4 by default. Each holds a chunk in memory.
+    pub fn snapshot_readers(mut self, readers: usize) -> Self {
+        self.config.snapshot_readers = readers;
+        self
+    }
+
+    /// The most documents that a snapshot reads at a time, 1,000 by default, and 16 MB at most. Once a chunk is done, its
+    /// documents do not come again after a crash.
+    pub fn snapshot_chunk(mut self, documents: usize) -> Self {
+        self.config.snapshot_chunk = documents;
+        self
+    }
+
     /// What to do when the oplog no longer holds the place to go on from; fail by default.
     pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
         self.config.stream.lost_history = policy;
@@ -245,29 +278,75 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
+    /// Keeps the progress of snapshots here instead of in the watched database.
+    pub fn snapshot_store(mut self, store: impl SnapshotStore) -> Self {
+        self.snapshots = Some(Arc::new(store));
+        self
+    }
+
+    /// Skips events that `store` knows a handler to have processed, and records those that are done, for every
+    /// handler that takes no [`Transaction`](crate::Transaction) and has no store of its own.
+    ///
+    /// It suppresses most duplicates, not all: delivery stays at least once. An event is recorded after its
+    /// handler has succeeded and its messages have arrived, so a crash between the effect and the record repeats
+    /// the effect, as do two runtimes that handle one event at the same time. For effects exactly once take a
+    /// [`Transaction`](crate::Transaction), or have the receiver deduplicate by
+    /// [`Delivery::id`](crate::Delivery::id). What became a dead letter is not recorded, so that it can be
+    /// replayed.
+    ///
+    /// It is an option and not a tower layer for [`layer`](Self::layer), because those run before the delivery:
+    /// an event recorded there and interrupted before its messages arrived would be skipped when it comes again,
+    /// and the messages lost.
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
+        self
+    }
+
+    /// How long it is remembered which events were processed in a [`Transaction`](crate::Transaction); 7 days by
+    /// default. Choose it longer than the oplog reaches back: an event that is not in the oplog any more
+    /// cannot come again.
+    pub fn processed_retention(mut self, retention: Duration) -> Self {
+        self.config.processed_retention = retention;
+        self
+    }
+
     pub(crate) fn into_parts(
         self,
         checkpoints: impl FnOnce(&D) -> Arc<dyn CheckpointStore>,
         dead_letters: impl FnOnce(&D) -> Arc<dyn DeadLetterStore>,
         leases: impl FnOnce(&D) -> Arc<dyn LeaseStore>,
+        snapshots: impl FnOnce(&D) -> Arc<dyn SnapshotStore>,
     ) -> Result<(D, Parts), Error> {
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
         let name: Arc<str> = name.into();
-        let handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for handler in handlers
+            .iter_mut()
+            .filter(|handler| !handler.needs.transaction)
+        {
+            let store = handler.deduplicate.take();
+            handler.deduplicate = store.or_else(|| self.deduplicate.clone());
+        }
         check_positive("timeout", self.config.policy.timeout)?;
         let config = &self.config;
         for (what, count) in [
             ("concurrency", config.concurrency),
             ("bound of the events in flight", config.in_flight_events),
             ("bound of the bytes in flight", config.in_flight_bytes),
+            ("number of snapshot readers", config.snapshot_readers),
+            ("size of a snapshot's chunks", config.snapshot_chunk),
         ] {
             check_not_zero(what, count == 0)?;
         }
         check_positive("checkpoint interval", self.config.checkpoint_interval)?;
         check_positive("reply timeout", self.config.reply_timeout)?;
         check_lease(self.config.lease)?;
+        check_positive(
+            "retention of processed events",
+            self.config.processed_retention,
+        )?;
         check_names(&handlers, &self.sinks)?;
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -298,6 +377,8 @@ impl<S, D> RuntimeBuilder<S, D> {
                 .unwrap_or_else(|| checkpoints(&self.source)),
             dead_letters,
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
+            snapshots: self.snapshots.unwrap_or_else(|| snapshots(&self.source)),
+            transactions: None,
         };
         Ok((self.source, parts))
     }
@@ -312,16 +393,22 @@ impl<S> RuntimeBuilder<S> {
     /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, or
     /// when the lease is shorter than a second or longer than a day.
     pub fn build(self) -> Result<Runtime, Error> {
-        let (database, parts) = self.into_parts(
+        let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
             |database| Arc::new(MongoDeadLetters::new(database)),
             |database| Arc::new(MongoLeases::new(database)),
+            |database| Arc::new(MongoSnapshots::new(database)),
         )?;
         let health = HealthReporter::new(&parts.name);
+        let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
+        parts.transactions = Some(Transactions::new(processed, &parts.name));
+        let (snapshots, requests) = Snapshots::new();
         Ok(Runtime {
             database,
             parts,
             health,
+            snapshots,
+            requests,
         })
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{layer::Policy, source::StreamPolicy};
+use crate::{layer::Policy, processed::MongoProcessed, snapshot::Snapshot, source::StreamPolicy};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +16,23 @@ pub(crate) struct Config {
     pub(crate) batch_size: u32,
     pub(crate) reply_timeout: Duration,
     pub(crate) lease: Duration,
+    pub(crate) snapshot: Snapshot,
+    /// In documents per second; 0 for as many as come.
+    pub(crate) snapshot_rate: u32,
+    pub(crate) snapshot_readers: usize,
+    pub(crate) snapshot_chunk: usize,
+    pub(crate) processed_retention: Duration,
 }
 
 impl Config {
     /// An idle stream is checkpointed this much less often than a busy one.
     const IDLE_FACTOR: u32 = 30;
+
+    /// How many rows of snapshots are on the lanes at most: as many as keep them busy, and no more, for an event of
+    /// the same key waits for them.
+    pub(crate) fn rows_in_flight(&self) -> usize {
+        self.concurrency.saturating_mul(4)
+    }
 
     pub(crate) fn idle_checkpoint_interval(&self) -> Duration {
         self.checkpoint_interval.saturating_mul(Self::IDLE_FACTOR)
@@ -41,6 +53,11 @@ impl Default for Config {
             batch_size: 2_000,
             reply_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(30),
+            snapshot: Snapshot::default(),
+            snapshot_rate: 0,
+            snapshot_readers: 4,
+            snapshot_chunk: 1_000,
+            processed_retention: MongoProcessed::RETENTION,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     layer::{HandlerStack, ImageGuard},
     route::Router,
     shutdown::stopped,
+    snapshot::Incoming,
     source::{Batch, Mark},
     tracker::Tracker,
 };
@@ -54,6 +55,7 @@ impl Engine {
 /// Drives an engine with the batches of a source, and hands out what can be checkpointed.
 pub(crate) struct Drive {
     lanes: Lanes,
+    rows: Incoming,
     marks: mpsc::Sender<Mark>,
     config: Config,
     health: HealthReporter,
@@ -81,6 +83,7 @@ pub(crate) enum Drained {
 impl Drive {
     pub(crate) fn new(
         engine: Engine,
+        rows: Incoming,
         marks: mpsc::Sender<Mark>,
         config: Config,
         runtime: &str,
@@ -88,6 +91,7 @@ impl Drive {
     ) -> Self {
         Self {
             lanes: Lanes::new(engine, config),
+            rows,
             marks,
             config,
             health,
@@ -111,6 +115,7 @@ impl Drive {
             let is_draining = deadline.is_some();
             if !is_draining {
                 self.admit(&mut at_hand);
+                self.rows.admit(&mut self.lanes, !at_hand.is_done());
             } else if self.lanes.is_idle() {
                 break Drained::Yes;
             }
@@ -138,9 +143,15 @@ impl Drive {
                     Some(batch) => at_hand = AtHand::from(batch),
                     None => deadline = begin_to_drain(),
                 },
+                chunk = self.rows.chunks.recv(), if !is_draining => match chunk {
+                    Some(chunk) => self.rows.push(chunk),
+                    // Who reads snapshots has failed and says so itself.
+                    None => deadline = begin_to_drain(),
+                },
                 _ = ticks.tick() => {}
             }
         };
+        crate::crash_point!("shutdown.drained");
         if let Some(mark) = self.lanes.tracker(Tracker::take_low_water_mark) {
             // Whoever took marks has failed and says so itself.
             self.marks.send(mark).await.ok();
@@ -154,10 +165,15 @@ impl Drive {
             if self.is_far_ahead() || !self.lanes.admit(change) {
                 return;
             }
+            self.rows.windows.note(change);
             at_hand.events.next();
         }
         if let Some(end) = at_hand.end.take() {
+            if let Some(time) = end.token().0.cluster_time() {
+                self.rows.windows.reach(time);
+            }
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
+            crate::crash_point!("batch.ended");
         }
     }
 
@@ -181,14 +197,14 @@ impl Drive {
     }
 
     fn measure_lag(&self, is_idle: bool) {
-        let (events, newest) = self
+        let (events, oldest) = self
             .lanes
-            .tracker(|tracker| (tracker.events(), tracker.newest()));
+            .tracker(|tracker| (tracker.events(), tracker.oldest()));
         self.health.in_flight(events);
         if is_idle && events == 0 {
             self.lag.set(0.0);
             self.health.caught_up();
-        } else if let Some(written) = newest {
+        } else if let Some(written) = oldest {
             self.health.handled_up_to(written);
             let lag = SystemTime::now().duration_since(written);
             self.lag.set(lag.unwrap_or_default().as_secs_f64());
@@ -204,6 +220,7 @@ impl AtHand {
 
 impl From<Batch> for AtHand {
     fn from(batch: Batch) -> Self {
+        crate::crash_point!("batch.begun");
         Self {
             end: batch.end(),
             is_idle: batch.events.is_empty(),

@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     MissingImage,
     Stream,
     Store,
+    Snapshot,
     LeaseLost,
     DrainDeadline,
     Aborted,
@@ -51,6 +52,15 @@ impl Error {
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same failure, in other words.
+    pub(crate) fn reworded(self, kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            ..self
+        }
     }
 
     /// The runtime was put together wrongly: an unknown sink, two handlers of one name, a bad path.
@@ -99,6 +109,12 @@ impl Error {
     /// A checkpoint could not be read or claimed, or the lease not be acquired.
     pub fn is_store(&self) -> bool {
         self.kind == Kind::Store
+    }
+
+    /// A snapshot was not finished: its collection cannot be read, or the runtime stopped before. What was
+    /// asked for at start-up goes on at the next start.
+    pub fn is_snapshot(&self) -> bool {
+        self.kind == Kind::Snapshot
     }
 
     /// Another replica took over during shutdown, before everything in flight was finished: it does the rest.

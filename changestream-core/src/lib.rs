@@ -6,6 +6,8 @@ mod builder;
 mod checkpoint;
 mod config;
 mod connection;
+#[doc(hidden)]
+pub mod crash_point;
 mod dead_letter;
 mod decode;
 mod engine;
@@ -21,6 +23,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod processed;
 mod replay;
 mod route;
 mod runtime;
@@ -28,12 +31,15 @@ mod shutdown;
 #[cfg(test)]
 mod simulation;
 mod sink;
+mod snapshot;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tracker;
 
 pub use builder::RuntimeBuilder;
+pub(crate) use crash_point::crash_point;
+
 pub use checkpoint::{
     Checkpoint, CheckpointStore, Claimed, MemoryCheckpoints, MongoCheckpoints, ResumePoint, Saved,
     StoredCheckpoint,
@@ -48,7 +54,9 @@ pub use event::{
     ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
     TruncatedArray, UpdateDescription,
 };
-pub use extract::{Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State};
+pub use extract::{
+    Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State, Transaction,
+};
 pub use filter::{FieldPath, Filter, InvalidPath};
 pub use gap::{Gap, GapKind};
 pub use handler::{
@@ -59,8 +67,13 @@ pub use health::{Health, RuntimeState};
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message, RelaxedJson};
+pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
 pub use sink::{BoxSink, Delivery, SinkSpec};
+pub use snapshot::{
+    MemorySnapshots, MongoSnapshots, Snapshot, SnapshotRange, SnapshotRecord, SnapshotStore,
+    Snapshots,
+};
 pub use source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt};

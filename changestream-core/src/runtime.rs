@@ -31,9 +31,11 @@ use crate::{
     key::KeyHasher,
     layer::{ImageGuard, SharedLayer, SinkStack, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
+    processed::Transactions,
     replay::ReplayOutcome,
     route::Router,
     shutdown::shutdown_signal,
+    snapshot::{Incoming, Requests, SnapshotStore, SnapshotTask, Snapshots, Targets, Windows},
     source::{OnMissingImage, Plan, Position, SourceTask, StartAt, check_reached, preflight},
 };
 
@@ -63,6 +65,8 @@ use crate::{
 pub struct Runtime {
     pub(crate) database: Database,
     pub(crate) parts: Parts,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) requests: Requests,
     pub(crate) health: HealthReporter,
 }
 
@@ -78,12 +82,35 @@ pub(crate) struct Parts {
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
     pub(crate) leases: Arc<dyn LeaseStore>,
+    pub(crate) snapshots: Arc<dyn SnapshotStore>,
+    /// For handlers that take a transaction; `None` where there is no server.
+    pub(crate) transactions: Option<Transactions>,
 }
 
 impl Parts {
     fn selections(&self) -> Vec<Selection> {
         let handlers = self.handlers.iter();
         handlers.map(|handler| handler.selection.clone()).collect()
+    }
+
+    /// Makes ready what keeps handlers from processing an event again.
+    async fn prepare_processed(&self) -> Result<(), Error> {
+        let unprepared = |error| {
+            let message = "the store of processed events cannot be made ready";
+            Error::new(Kind::Store, message).caused_by(error)
+        };
+        let mut handlers = self.handlers.iter();
+        if let Some(transactions) = &self.transactions
+            && handlers.any(|handler| handler.needs.transaction)
+        {
+            transactions.prepare().await.map_err(unprepared)?;
+        }
+        for handler in &self.handlers {
+            if let Some(store) = &handler.deduplicate {
+                store.prepare().await.map_err(unprepared)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts each handler into its stack, behind the router.
@@ -105,6 +132,7 @@ impl Parts {
                 sinks,
                 self.config.policy,
                 &self.dead_letters,
+                self.transactions.as_ref(),
             );
             Registered {
                 name,
@@ -147,6 +175,11 @@ impl Runtime {
     /// orchestrator, and to wait until it watches.
     pub fn health(&self) -> Health {
         self.health.health()
+    }
+
+    /// Takes snapshots while the runtime runs, for whoever asks: to be had before it does.
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
     }
 
     async fn plan(&self) -> Result<Plan, Error> {
@@ -303,7 +336,10 @@ impl Running {
             database,
             parts,
             health,
+            requests,
+            ..
         } = runtime;
+        parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
         let fingerprint = plan.fingerprint();
@@ -322,9 +358,11 @@ impl Running {
             None => parts.start_at.clone().into(),
         };
 
+        crate::crash_point!("start.checkpoint_loaded");
         let (batches_in, batches) = mpsc::channel(1);
         let (marks_in, marks) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
+        let (await_time, await_times) = watch::channel(Plan::MAX_AWAIT_TIME);
         let (failure_in, failure) = mpsc::channel(1);
         let guard = ImageGuard {
             modes: plan.modes(),
@@ -336,14 +374,16 @@ impl Running {
         };
         let mut source = SourceTask::new(
             plan,
-            client,
+            client.clone(),
             position,
             gaps,
             batches_in,
-            stopped,
+            stopped.clone(),
+            await_times,
             health.clone(),
         );
         let start = source.open().await?;
+        crate::crash_point!("start.opened");
 
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
@@ -357,10 +397,28 @@ impl Running {
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
         if let Some(start) = start.resume_point().filter(|_| is_first_start) {
             checkpointer.save(start).await?;
+            crate::crash_point!("start.first_checkpoint_saved");
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(checkpointer.run(marks));
         tasks.spawn(source.run());
+        let windows = Arc::<Windows>::default();
+        let (chunks_in, chunks) = mpsc::channel(1);
+        let snapshots = SnapshotTask {
+            client,
+            database: database.name().to_owned(),
+            runtime: Arc::clone(&parts.name),
+            epoch,
+            config,
+            store: Arc::clone(&parts.snapshots),
+            targets: Targets::of(&parts.selections(), database.name()),
+            is_first_start,
+            windows: Arc::clone(&windows),
+            chunks: chunks_in,
+            await_time,
+            requests: Arc::clone(requests),
+        };
+        tasks.spawn(snapshots.run(stopped));
         health.state(RuntimeState::Running);
         tracing::info!(runtime = %parts.name, handlers = parts.handlers.len(), "watching");
         let (mut engine, replayer) = parts.clone().into_engine_and_replayer(database.name());
@@ -369,7 +427,14 @@ impl Running {
             engine.guard_images(&guard);
         }
         Ok(Self {
-            drive: Drive::new(engine, marks_in, config, &parts.name, health.clone()),
+            drive: Drive::new(
+                engine,
+                Incoming::new(chunks, windows),
+                marks_in,
+                config,
+                &parts.name,
+                health.clone(),
+            ),
             batches,
             stop,
             tasks,
@@ -408,11 +473,15 @@ impl Running {
             result = &mut work => return result,
         }
         tracing::info!("shutting down");
+        crate::crash_point!("shutdown.begun");
         health.state(RuntimeState::Stopping);
         stop.send_replace(true);
         tokio::select! {
             biased;
-            result = work => result,
+            result = work => {
+                crate::crash_point!("shutdown.committed");
+                result
+            }
             Some(error) = failure.recv() => Err(error),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),

@@ -39,9 +39,10 @@ impl Tracker {
         let sequence = self.first + self.in_flight.len() as u64;
         self.events += 1;
         self.bytes += change.size();
+        let is_done = cfg!(changestream_mutant = "commit_before_effect");
         self.in_flight.push_back(Entry {
             mark: Mark::Event(change.clone()),
-            open: handlers,
+            open: if is_done { 0 } else { handlers },
         });
         self.advance();
         Sequence(sequence)
@@ -69,6 +70,9 @@ impl Tracker {
 
     /// Takes note that one handler is done with the event at `sequence`.
     pub(crate) fn done(&mut self, sequence: Sequence) {
+        if cfg!(changestream_mutant = "commit_before_effect") {
+            return;
+        }
         let index = sequence.0.checked_sub(self.first);
         let entry = index.and_then(|index| self.in_flight.get_mut(index as usize));
         let entry = entry.expect("an event is in flight while a handler has it");
@@ -108,9 +112,13 @@ impl Tracker {
         self.passed
     }
 
-    /// When the newest event below the low-water mark was written.
-    pub(crate) fn newest(&self) -> Option<SystemTime> {
-        self.newest
+    /// When the oldest event in flight was written, or, with none in flight, the last one that was.
+    pub(crate) fn oldest(&self) -> Option<SystemTime> {
+        let oldest = self.in_flight.iter().find_map(|entry| match &entry.mark {
+            Mark::Event(change) => Some(change.wall_time()),
+            Mark::Token(..) => None,
+        });
+        oldest.unwrap_or(self.newest)
     }
 
     /// Whether the low-water mark moved since it was last taken.
@@ -121,11 +129,6 @@ impl Tracker {
     /// Takes the low-water mark, if it moved since it was last taken.
     pub(crate) fn take_low_water_mark(&mut self) -> Option<Mark> {
         self.passed = 0;
-        if cfg!(changestream_mutant = "commit_before_effect")
-            && let Some(last) = self.in_flight.back()
-        {
-            return Some(last.mark.clone());
-        }
         self.low_water_mark.take()
     }
 }

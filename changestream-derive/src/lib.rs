@@ -37,7 +37,7 @@ mod validate;
 /// | --- | --- | --- | --- |
 /// | `coll` | list | collections to watch | the whole database |
 /// | `db` | string | database to watch | the runtime's |
-/// | `op` | list | operations: `insert`, `update`, `replace`, `delete`, `drop`, `rename`, `drop_database`, `invalidate` | `insert`, `update`, `replace`, `delete`; with `field`: `update`, `replace` |
+/// | `op` | list | operations: `insert`, `update`, `replace`, `delete`, `drop`, `rename`, `drop_database`, `invalidate`, `snapshot`; `insert` takes the documents of a snapshot, too | `insert`, `update`, `replace`, `delete`; with `field`: `update`, `replace` |
 /// | `field` | list | dotted paths, any one of which an update or replace must have changed; other operations are not restricted | any |
 /// | `to` | list | names of the sinks that receive what the handler returns | none |
 /// | `name` | string | the handler's identity in dead letters and metrics: keep it when the function is renamed | the function's name |

@@ -80,10 +80,11 @@ pub(crate) enum Operation {
     Rename,
     DropDatabase,
     Invalidate,
+    Snapshot,
 }
 
 impl Operation {
-    pub(crate) const ALL: [(&str, Self); 8] = [
+    pub(crate) const ALL: [(&str, Self); 9] = [
         ("insert", Self::Insert),
         ("update", Self::Update),
         ("replace", Self::Replace),
@@ -92,6 +93,7 @@ impl Operation {
         ("rename", Self::Rename),
         ("drop_database", Self::DropDatabase),
         ("invalidate", Self::Invalidate),
+        ("snapshot", Self::Snapshot),
     ];
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {

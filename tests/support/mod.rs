@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod child;
+pub(crate) mod effect;
 pub(crate) mod failpoint;
 pub(crate) mod lease;
 pub(crate) mod oplog;

@@ -51,7 +51,7 @@ impl Faults {
         self.failures.load(Ordering::SeqCst)
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         if !self.is_down.load(Ordering::SeqCst) {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::{
     env,
     error::Error,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -25,10 +26,13 @@ pub(crate) fn cargo() -> Command {
 /// Shows a command, and runs it to its end.
 pub(crate) fn run(command: &mut Command) -> Result {
     let words: Vec<_> = command.get_args().map(|w| w.to_string_lossy()).collect();
-    eprintln!("$ cargo {}", words.join(" "));
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    eprintln!("$ {name} {}", words.join(" "));
     let status = command
         .status()
-        .map_err(|e| format!("cargo cannot be started: {e}"))?;
+        .map_err(|e| format!("{name} cannot be started: {e}"))?;
     Ok(match status.code() {
         Some(0) => Outcome::Success,
         code => Outcome::Failure(code.and_then(|c| c.try_into().ok()).unwrap_or(1)),

@@ -3,6 +3,7 @@
 //! `cargo xtest`, `cargo demo` and `cargo xbench` are short for `cargo xtask test`, `demo` and `bench`.
 
 mod command;
+mod crash;
 mod demo;
 mod doctor;
 mod simulate;
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::DemoOptions),
     /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
     Bench(demo::BenchOptions),
+    /// Kills a service in every way and checks that nothing is lost
+    Crash(crash::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Simulate(options) => simulate::simulate(&options),
         Task::Demo(options) => demo::demo(&options),
         Task::Bench(options) => demo::bench(&options),
+        Task::Crash(options) => crash::crash(&options),
     };
     match outcome {
         Ok(Outcome::Success) => ExitCode::SUCCESS,

@@ -46,8 +46,10 @@ impl Checkpointer {
         let checkpoint = self.next(position);
         let mut failures = 0;
         loop {
+            crate::crash_point!("checkpoint.due");
             let error = match self.try_save(&checkpoint).await {
                 Ok(Saved::Yes) => {
+                    crate::crash_point!("checkpoint.saved");
                     self.health.checkpointed();
                     return Ok(());
                 }

@@ -20,6 +20,8 @@ pub enum Operation {
     DropDatabase,
     /// The stream itself ended because what it watches is gone.
     Invalidate,
+    /// Nothing: the document was there when a [snapshot](crate::Snapshot) was taken. The server has no such event.
+    Snapshot,
     /// An operation this version of the crate has no name for.
     Other(String),
 }
@@ -36,6 +38,7 @@ impl Operation {
             Self::Rename => "rename",
             Self::DropDatabase => "dropDatabase",
             Self::Invalidate => "invalidate",
+            Self::Snapshot => "snapshot",
             Self::Other(name) => name,
         }
     }
@@ -57,6 +60,7 @@ impl From<&str> for Operation {
             "rename" => Self::Rename,
             "dropDatabase" => Self::DropDatabase,
             "invalidate" => Self::Invalidate,
+            "snapshot" => Self::Snapshot,
             other => Self::Other(other.to_owned()),
         }
     }

@@ -8,6 +8,7 @@ mod part;
 mod pre_image;
 mod rejection;
 mod state;
+mod transaction;
 
 pub use change::Change;
 pub use full_document::FullDocument;
@@ -15,6 +16,9 @@ pub use needs::{Need, Needs};
 pub use pre_image::PreImage;
 pub use rejection::Rejection;
 pub use state::State;
+pub use transaction::Transaction;
+
+pub(crate) use transaction::TransactionSlot;
 
 use crate::handler::ChangeRequest;
 
@@ -44,7 +48,7 @@ use crate::handler::ChangeRequest;
     label = "not an extractor",
     note = "extractors are `FullDocument<T>`, `PreImage<T>`, `Change<T>`, `UpdateDescription`, `DocumentKey`, \
             `Operation`, `Namespace`, `EventId`, `ClusterTime`, `Attempt`, `ResumeToken`, `State<S>`, `RawChange`, \
-            and `Option` of those",
+            `Transaction`, and `Option` of those",
     note = "to receive the changed document as `T`, which must be `Deserialize`, take `FullDocument<T>`; for a type \
             of your own implement `FromChange<S>`"
 )]

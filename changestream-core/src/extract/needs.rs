@@ -10,7 +10,8 @@ pub enum Need {
     Required,
 }
 
-/// What a handler's arguments ask of the server, from which the cursor's document modes follow.
+/// What a handler's arguments ask of the server, from which the cursor's document modes follow, and of the
+/// runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Needs {
@@ -18,6 +19,8 @@ pub struct Needs {
     pub full_document: Need,
     /// The document before the change.
     pub pre_image: Need,
+    /// A transaction for each attempt, as [`Transaction`](crate::Transaction) has it.
+    pub transaction: bool,
 }
 
 impl Needs {
@@ -25,6 +28,7 @@ impl Needs {
     pub const NONE: Self = Self {
         full_document: Need::No,
         pre_image: Need::No,
+        transaction: false,
     };
 
     /// These needs, with the document after an update needed this much.
@@ -41,12 +45,20 @@ impl Needs {
         self
     }
 
+    /// These needs, with a transaction for each attempt.
+    #[must_use]
+    pub const fn transaction(mut self) -> Self {
+        self.transaction = true;
+        self
+    }
+
     /// What either needs.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self {
             full_document: stronger(self.full_document, other.full_document),
             pre_image: stronger(self.pre_image, other.pre_image),
+            transaction: self.transaction || other.transaction,
         }
     }
 
@@ -56,6 +68,7 @@ impl Needs {
         Self {
             full_document: weaker(self.full_document, Need::Optional),
             pre_image: weaker(self.pre_image, Need::Optional),
+            transaction: self.transaction,
         }
     }
 }

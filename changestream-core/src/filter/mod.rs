@@ -10,7 +10,7 @@ mod selection;
 pub use path::{FieldPath, InvalidPath};
 
 pub(crate) use merged::merged;
-pub(crate) use selection::Selection;
+pub(crate) use selection::{Selection, own_collections};
 
 use crate::event::Operation;
 

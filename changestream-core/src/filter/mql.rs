@@ -54,7 +54,11 @@ impl Filter {
 }
 
 pub(super) fn operation_in(operations: &[Operation]) -> Document {
-    let names: Vec<_> = operations.iter().map(Operation::as_str).collect();
+    // The server has no event of a snapshot.
+    let operations = operations
+        .iter()
+        .filter(|operation| **operation != Operation::Snapshot);
+    let names: Vec<_> = operations.map(Operation::as_str).collect();
     doc! { "operationType": { "$in": names } }
 }
 

@@ -1,17 +1,19 @@
 use super::{FieldPath, Filter};
 use crate::{
     checkpoint::MongoCheckpoints, dead_letter::MongoDeadLetters, event::Operation,
-    lease::MongoLeases,
+    lease::MongoLeases, processed::MongoProcessed, snapshot::MongoSnapshots,
 };
 
 /// The runtime's own collections. A handler of a whole database does not receive their changes: each
 /// checkpoint would be an event, and each event a checkpoint.
-pub(super) fn own_collections() -> [&'static str; 4] {
+pub(crate) fn own_collections() -> [&'static str; 6] {
     [
         MongoCheckpoints::COLLECTION,
         MongoCheckpoints::GAPS,
         MongoDeadLetters::COLLECTION,
         MongoLeases::COLLECTION,
+        MongoSnapshots::COLLECTION,
+        MongoProcessed::COLLECTION,
     ]
 }
 

@@ -137,6 +137,10 @@ impl HandlerError {
         &*self.source
     }
 
+    pub(crate) fn into_source(self) -> BoxError {
+        self.source
+    }
+
     /// How many attempts were made until this, the last of them, failed.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use tracing::Span;
 
 use super::HandlerError;
-use crate::{dead_letter::DeadLetter, event::RawChange, lane::Turn, layer::StackRequest};
+use crate::{
+    dead_letter::DeadLetter, event::RawChange, extract::TransactionSlot, lane::Turn,
+    layer::StackRequest,
+};
 
 /// What a handler's service is called with: one change event and where it stands.
 #[derive(Clone, Debug)]
@@ -12,6 +15,7 @@ pub struct ChangeRequest {
     pub(crate) handler: Arc<str>,
     pub(crate) attempt: Attempt,
     pub(crate) turn: Turn,
+    pub(crate) transaction: Option<TransactionSlot>,
 }
 
 /// Which attempt at handling the event this is; the first is 1.
@@ -33,6 +37,7 @@ impl ChangeRequest {
             handler,
             attempt: Attempt::FIRST,
             turn,
+            transaction: None,
         }
     }
 

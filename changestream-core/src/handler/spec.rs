@@ -11,6 +11,7 @@ use crate::{
     filter::{FieldPath, InvalidPath, Selection},
     layer::{self, SharedLayer},
     message::Message,
+    processed::ProcessedStore,
     source::DocumentModes,
 };
 
@@ -39,6 +40,7 @@ pub struct HandlerSpec<S> {
     sinks: Vec<String>,
     key: Option<String>,
     policy: PolicyOverrides,
+    deduplicate: Option<Arc<dyn ProcessedStore>>,
     layers: Vec<SharedLayer<BoxHandler>>,
     bind: Box<dyn FnOnce(Arc<S>) -> BoxHandler + Send>,
 }
@@ -60,6 +62,7 @@ pub(crate) struct BoundHandler {
     pub(crate) sinks: Vec<String>,
     pub(crate) key: Option<FieldPath>,
     pub(crate) policy: PolicyOverrides,
+    pub(crate) deduplicate: Option<Arc<dyn ProcessedStore>>,
     pub(crate) layers: Vec<SharedLayer<BoxHandler>>,
     pub(crate) service: BoxHandler,
 }
@@ -91,6 +94,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
             sinks: Vec::new(),
             key: None,
             policy: PolicyOverrides::default(),
+            deduplicate: None,
             layers: Vec::new(),
             bind: Box::new(move |state| {
                 BoxHandler::new(service_fn(move |request: ChangeRequest| {
@@ -119,7 +123,8 @@ impl<S> HandlerSpec<S> {
         self
     }
 
-    /// Receives these operations.
+    /// Receives these operations. With [`Operation::Insert`] go the documents of a
+    /// [snapshot](crate::RuntimeBuilder::snapshot), as [`Operation::Snapshot`].
     #[must_use]
     pub fn operations(mut self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.selection.operations = operations.into_iter().collect();
@@ -171,6 +176,14 @@ impl<S> HandlerSpec<S> {
     #[must_use]
     pub fn backoff(mut self, backoff: Duration) -> Self {
         self.policy.backoff = Some(backoff);
+        self
+    }
+
+    /// Skips events that `store` knows this handler to have processed; see
+    /// [`RuntimeBuilder::deduplicate`](crate::RuntimeBuilder::deduplicate).
+    #[must_use]
+    pub fn deduplicate(mut self, store: impl ProcessedStore) -> Self {
+        self.deduplicate = Some(Arc::new(store));
         self
     }
 
@@ -244,7 +257,11 @@ impl<S> HandlerSpec<S> {
     pub(crate) fn bind(self, state: Arc<S>) -> Result<BoundHandler, Error> {
         let wrong =
             |problem: String| Error::configuration(format!("handler `{}`: {problem}", self.name));
-        let selection = self.selection().map_err(|error| wrong(error.to_string()))?;
+        let mut selection = self.selection().map_err(|error| wrong(error.to_string()))?;
+        // Whoever wants to know of new documents wants those that were there before, too.
+        if selection.selects(&Operation::Insert) && !selection.selects(&Operation::Snapshot) {
+            selection.operations.push(Operation::Snapshot);
+        }
         if self.name.is_empty() {
             return Err(Error::configuration(
                 "a handler has an empty name; give it one",
@@ -252,6 +269,12 @@ impl<S> HandlerSpec<S> {
         }
         if selection.operations.is_empty() {
             return Err(wrong("it receives no operation; name at least one".into()));
+        }
+        if self.needs.transaction && self.deduplicate.is_some() {
+            return Err(wrong(
+                "its `Transaction` already skips events that come again; remove `.deduplicate(..)`"
+                    .into(),
+            ));
         }
         let key = self.key.as_ref().map(FieldPath::new).transpose();
         let key = key.map_err(|error| wrong(error.to_string()))?;
@@ -263,6 +286,7 @@ impl<S> HandlerSpec<S> {
             name: self.name,
             sinks: self.sinks,
             policy: self.policy,
+            deduplicate: self.deduplicate,
             layers: self.layers,
         })
     }

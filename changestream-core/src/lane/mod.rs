@@ -21,6 +21,7 @@ use crate::{
     engine::{Engine, Registered},
     event::RawChange,
     handler::ChangeRequest,
+    snapshot::Rows,
     tracker::{Sequence, Tracker},
 };
 
@@ -41,7 +42,13 @@ struct Work {
     change: RawChange,
     handler: usize,
     key: u64,
-    sequence: Sequence,
+    ticket: Ticket,
+}
+
+/// Where it is noted that a handler is done.
+enum Ticket {
+    Event(Sequence),
+    Row(Rows),
 }
 
 struct Shared {
@@ -58,6 +65,12 @@ struct State {
     tracker: Tracker,
     /// What no other event of its key is before.
     ready: VecDeque<Work>,
+    /// The same of snapshots, for when no event is ready.
+    ready_rows: VecDeque<Work>,
+    /// How many rows handlers have still to be done with.
+    rows: usize,
+    /// There was no room for a row.
+    has_more_rows: bool,
     /// For each key that has an event ready or under way, those behind it.
     keys: HashMap<u64, VecDeque<Work>>,
     /// The event in flight must be done before others come.
@@ -109,16 +122,30 @@ impl Lanes {
         state.is_alone = is_alone;
         let sequence = state.tracker.begin(change, self.routed.len());
         for (handler, key) in self.routed.drain(..) {
-            let change = change.clone();
-            let is_ready = state.add(Work {
-                change,
-                handler,
-                key,
-                sequence,
-            });
-            if is_ready {
-                self.shared.ready.notify_one();
-            }
+            let ticket = Ticket::Event(sequence);
+            self.shared.add(&mut state, change, handler, key, ticket);
+        }
+        true
+    }
+
+    /// Takes a row of a snapshot in, if there is room beside the events, or it is urgent.
+    pub(crate) fn admit_row(&mut self, row: &RawChange, in_flight: &Rows, is_urgent: bool) -> bool {
+        let room = self.shared.config.rows_in_flight();
+        let has_room = |state: &mut State| {
+            let has_room = !state.is_alone && (is_urgent || state.rows < room);
+            state.has_more_rows |= !has_room;
+            has_room
+        };
+        if !has_room(&mut self.shared.lock()) {
+            return false;
+        }
+        self.route(row);
+        let mut state = self.shared.lock();
+        state.rows += self.routed.len();
+        in_flight.begin(self.routed.len());
+        for (handler, key) in self.routed.drain(..) {
+            let ticket = Ticket::Row(in_flight.clone());
+            self.shared.add(&mut state, row, handler, key, ticket);
         }
         true
     }
@@ -133,12 +160,11 @@ impl Lanes {
             if in_stream_order {
                 return (handler, 0);
             }
-            let key = handlers[handler].key.hash(change);
-            is_alone |= key.is_none();
             let key = match cfg!(changestream_mutant = "random_lane") {
-                true => key.map(|_| fastrand::u64(..)),
-                false => key,
+                true => Some(fastrand::u64(..)),
+                false => handlers[handler].key.hash(change),
             };
+            is_alone |= key.is_none();
             (handler, key.unwrap_or(handler as u64))
         }));
         is_alone
@@ -183,32 +209,56 @@ impl Shared {
         loop {
             match Arc::clone(lane).try_acquire_owned() {
                 Ok(permit) => {
-                    if let Some(work) = self.lock().ready.pop_front() {
+                    if let Some(work) = self.lock().next_ready() {
                         return (work, Turn::new(Arc::clone(lane), permit));
                     }
                 }
                 // Who was told of work and can't take it passes it on.
-                Err(_taken) if !self.lock().ready.is_empty() => self.ready.notify_one(),
+                Err(_taken) if self.lock().has_ready() => self.ready.notify_one(),
                 Err(_taken) => {}
             }
             lane.acquire().await.ok();
             let mut told = pin!(self.ready.notified());
             told.as_mut().enable();
-            if self.lock().ready.is_empty() {
+            if !self.lock().has_ready() {
                 told.await;
             }
         }
     }
 
-    fn finish(&self, Done { key, sequence }: Done) {
+    fn add(&self, state: &mut State, change: &RawChange, handler: usize, key: u64, ticket: Ticket) {
+        let is_ready = state.add(Work {
+            change: change.clone(),
+            handler,
+            key,
+            ticket,
+        });
+        if is_ready {
+            self.ready.notify_one();
+        }
+    }
+
+    fn finish(&self, Done { key, ticket }: Done) {
+        crate::crash_point!("event.handled");
         let mut state = self.lock();
-        state.tracker.done(sequence);
+        match ticket {
+            Ticket::Event(sequence) => state.tracker.done(sequence),
+            Ticket::Row(rows) => {
+                state.rows -= 1;
+                rows.done();
+            }
+        }
+        crate::crash_point!("event.done");
         if let Some(next) = state.next_of(key) {
-            state.ready.push_back(next);
+            state.push_ready(next);
             self.ready.notify_one();
         }
         if state.has_come(&self.config) {
             state.waiting = Waiting::No;
+            self.progress.notify_one();
+        }
+        if state.have_rows_come(&self.config) {
+            state.has_more_rows = false;
             self.progress.notify_one();
         }
     }
@@ -223,12 +273,13 @@ async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
             biased;
             Some(done) = calls.next(), if !calls.is_empty() => shared.finish(done),
             (work, turn) = shared.take(&lane) => {
-                let Work { change, handler, key, sequence } = work;
+                crate::crash_point!("event.begun");
+                let Work { change, handler, key, ticket } = work;
                 let Registered { name, stack, .. } = &mut handlers[handler];
                 let request = ChangeRequest::new(change, Arc::clone(name), turn);
                 let Ok(stack) = stack.ready().await;
                 let mut call = stack.call(request);
-                let done = Done { key, sequence };
+                let done = Done { key, ticket };
                 // Most calls need not be kept for later.
                 match futures::poll!(&mut call) {
                     Poll::Ready(_) => shared.finish(done),
@@ -241,10 +292,9 @@ async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
 }
 
 /// What is done.
-#[derive(Clone, Copy)]
 struct Done {
     key: u64,
-    sequence: Sequence,
+    ticket: Ticket,
 }
 
 impl State {
@@ -265,7 +315,7 @@ impl State {
 
     /// Whether nothing is in flight; if something is, its end is waited for.
     fn is_idle(&mut self) -> bool {
-        let is_idle = self.tracker.events() == 0;
+        let is_idle = self.tracker.events() + self.rows == 0;
         if !is_idle {
             self.waiting = Waiting::UntilIdle;
         }
@@ -281,10 +331,33 @@ impl State {
             }
             None => {
                 self.keys.insert(work.key, VecDeque::new());
-                self.ready.push_back(work);
+                self.push_ready(work);
                 true
             }
         }
+    }
+
+    fn push_ready(&mut self, work: Work) {
+        match work.ticket {
+            Ticket::Event(_) => self.ready.push_back(work),
+            Ticket::Row(_) => self.ready_rows.push_back(work),
+        }
+    }
+
+    /// Events go before rows.
+    fn next_ready(&mut self) -> Option<Work> {
+        self.ready
+            .pop_front()
+            .or_else(|| self.ready_rows.pop_front())
+    }
+
+    fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.ready_rows.is_empty()
+    }
+
+    /// Whether the one who has more rows can go on.
+    fn have_rows_come(&self, config: &Config) -> bool {
+        self.has_more_rows && self.rows <= config.rows_in_flight() / 2
     }
 
     /// Whether the one who waits can go on, be it only to save a checkpoint.
@@ -299,7 +372,7 @@ impl State {
                     || tracker.events() <= config.in_flight_events / 2
                         && tracker.bytes() <= config.in_flight_bytes / 2
             }
-            Waiting::UntilIdle => is_due || tracker.events() == 0,
+            Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,
         }
     }
 

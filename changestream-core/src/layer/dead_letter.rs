@@ -121,6 +121,7 @@ async fn write(store: Arc<dyn DeadLetterStore>, letter: dead_letter::DeadLetter)
     );
     // An error or a panic may quote the document.
     tracing::debug!(error = ?letter.error(), "what the dead letter says");
+    crate::crash_point!("dead_letter.failed");
     let mut failures = 0;
     while let Err(error) = store.write(&letter).await {
         failures += 1;
@@ -132,4 +133,5 @@ async fn write(store: Arc<dyn DeadLetterStore>, letter: dead_letter::DeadLetter)
         );
         tokio::time::sleep(wait).await;
     }
+    crate::crash_point!("dead_letter.written");
 }

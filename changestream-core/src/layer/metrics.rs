@@ -110,10 +110,15 @@ fn describe() {
         Unit::Count,
         "Events and messages being worked on"
     );
+    describe_counter!(
+        "changestream_snapshot_documents_total",
+        Unit::Count,
+        "Documents of snapshots that the handlers are done with"
+    );
     describe_gauge!(
         "changestream_lag_seconds",
         Unit::Seconds,
-        "From the newest handled event's wall time to now"
+        "Age of the oldest event in flight, else of the last one handled; 0 once caught up"
     );
     describe_gauge!(
         "changestream_ready",

@@ -1,10 +1,12 @@
 //! The tower stack around every handler and every sink.
 //!
-//! Outermost first: [`Trace`], [`Metrics`], [`Deliver`] (handlers only), [`DeadLetter`], retry,
-//! [`Timeout`], [`CatchPanic`], the user's layers, the handler or sink itself.
+//! Outermost first: [`Trace`], [`Metrics`], [`Deduplicate`] (where asked for), [`Deliver`] (handlers only),
+//! [`DeadLetter`], retry, [`Transact`] (handlers that take a transaction), [`Timeout`], [`CatchPanic`], the
+//! user's layers, the handler or sink itself.
 
 mod catch_panic;
 mod dead_letter;
+mod deduplicate;
 mod deliver;
 mod image;
 mod metrics;
@@ -12,11 +14,13 @@ mod retry;
 mod stack;
 mod timeout;
 mod trace;
+mod transact;
 
 pub use retry::Backoff;
 
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
+pub(crate) use deduplicate::Deduplicate;
 pub(crate) use deliver::{Deliver, Target};
 pub(crate) use image::ImageGuard;
 pub(crate) use metrics::{Meter, Metrics};
@@ -24,6 +28,7 @@ pub(crate) use retry::RetryPolicy;
 pub(crate) use stack::{HandlerStack, Policy, SinkStack, handler_stack, sink_stack};
 pub(crate) use timeout::Timeout;
 pub(crate) use trace::Trace;
+pub(crate) use transact::Transact;
 
 use std::{fmt, sync::Arc};
 

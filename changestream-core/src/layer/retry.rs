@@ -75,6 +75,7 @@ impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
         tracing::debug!(attempt = attempt.0, kind = error.kind().as_str(), ?wait, %error, "retrying");
         request.set_attempt(attempt.next());
         Span::current().record("attempt", request.attempt().0);
+        crate::crash_point!("retry.waiting");
         Some(request.turn().clone().rest(wait).boxed())
     }
 

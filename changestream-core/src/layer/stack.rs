@@ -2,15 +2,20 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tower::{ServiceExt, retry::Retry, util::BoxCloneSyncService};
+use tower::{
+    ServiceExt,
+    retry::Retry,
+    util::{BoxCloneSyncService, Either},
+};
 
 use super::{
-    Backoff, CatchPanic, DeadLetter, Deliver, Meter, Metrics, Outcome, RetryPolicy, SharedLayer,
-    Timeout, Trace, deliver::Target,
+    Backoff, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics, Outcome, RetryPolicy,
+    SharedLayer, Timeout, Trace, Transact, deliver::Target,
 };
 use crate::{
     dead_letter::DeadLetterStore,
     handler::{BoundHandler, BoxHandler, ChangeRequest, PolicyOverrides},
+    processed::Transactions,
     sink::{BoxSink, Delivery, SinkSpec},
 };
 
@@ -63,21 +68,35 @@ pub(crate) fn handler_stack(
     sinks: Vec<(Arc<str>, SinkStack)>,
     policy: Policy,
     store: &Arc<dyn DeadLetterStore>,
+    transactions: Option<&Transactions>,
 ) -> HandlerStack {
     let meter = Meter::new(runtime, "handler", &handler.name);
     let policy = policy.overridden(handler.policy);
     let layers = layers.iter().chain(&handler.layers);
     let service = SharedLayer::apply_all(layers, handler.service);
+    let service = bounded(service, policy);
+    let service = match transactions.filter(|_| handler.needs.transaction) {
+        None => Either::Left(service),
+        Some(transactions) => Either::Right(Transact::new(
+            service,
+            Arc::clone(runtime),
+            transactions.clone(),
+            !sinks.is_empty(),
+            policy.timeout,
+        )),
+    };
     let service = with_attempts(service, policy, runtime, store, &meter);
     let target = Target {
         runtime: Arc::clone(runtime),
         key: handler.key,
         sinks,
     };
-    HandlerStack::new(Trace::new(Metrics::new(
-        Deliver::new(service, target),
-        meter,
-    )))
+    let service = Deliver::new(service, target);
+    let service = match handler.deduplicate {
+        None => Either::Left(service),
+        Some(processed) => Either::Right(Deduplicate::new(service, Arc::clone(runtime), processed)),
+    };
+    HandlerStack::new(Trace::new(Metrics::new(service, meter)))
 }
 
 pub(crate) fn sink_stack(
@@ -89,6 +108,7 @@ pub(crate) fn sink_stack(
     let meter = Meter::new(runtime, "sink", name);
     let policy = Policy::default().overridden(sink.policy);
     let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
+    let service = bounded(service, policy);
     let service = with_attempts(service, policy, runtime, store, &meter);
     let service = service.map_response(|delivered| match delivered {
         Some(()) => Outcome::Done,
@@ -97,18 +117,22 @@ pub(crate) fn sink_stack(
     SinkStack::new(Trace::new(Metrics::new(service, meter)))
 }
 
-/// The part that handlers and sinks share: attempts that are bounded and caught, made again as the policy
-/// says, and a dead letter after the last.
+/// One attempt that is bounded and caught.
+fn bounded<S>(service: S, policy: Policy) -> Timeout<CatchPanic<S>> {
+    Timeout::new(CatchPanic::new(service), policy.timeout)
+}
+
+/// The part that handlers and sinks share: attempts made again as the policy says, and a dead letter after
+/// the last.
 fn with_attempts<S>(
-    service: S,
+    attempt: S,
     policy: Policy,
     runtime: &Arc<str>,
     store: &Arc<dyn DeadLetterStore>,
     meter: &Arc<Meter>,
-) -> DeadLetter<Retry<RetryPolicy, Timeout<CatchPanic<S>>>> {
-    let service = Timeout::new(CatchPanic::new(service), policy.timeout);
+) -> DeadLetter<Retry<RetryPolicy, S>> {
     DeadLetter::new(
-        Retry::new(policy.retry(meter), service),
+        Retry::new(policy.retry(meter), attempt),
         Arc::clone(runtime),
         Arc::clone(store),
         Arc::clone(meter),

@@ -23,6 +23,7 @@ use crate::{
     health::HealthReporter,
     runtime::Running,
     shutdown::stopped,
+    snapshot::{Incoming, MemorySnapshots, Windows},
     source::{Batch, Mark},
     testing::change::DATABASE,
 };
@@ -76,6 +77,9 @@ async fn live(
     let (batches_in, batches) = mpsc::channel(1);
     let (marks_in, marks) = mpsc::channel(1);
     let (stop, stopping) = watch::channel(false);
+    // Nobody reads snapshots.
+    let (_chunks_in, chunks) = mpsc::channel(1);
+    let windows = Arc::<Windows>::default();
     let (_failure_in, failure) = mpsc::channel(1);
     let checkpointer = Checkpointer {
         store: Arc::new(stores.checkpoints.clone()),
@@ -91,7 +95,14 @@ async fn live(
     tasks.spawn(source(Arc::clone(world), life, from, batches_in, stopping));
     let engine = engine(world, oracle, stores, life);
     let running = Running {
-        drive: Drive::new(engine, marks_in, config, "test", health.clone()),
+        drive: Drive::new(
+            engine,
+            Incoming::new(chunks, windows),
+            marks_in,
+            config,
+            "test",
+            health.clone(),
+        ),
         batches,
         stop,
         tasks,
@@ -185,6 +196,7 @@ fn engine(world: &Arc<World>, oracle: &Arc<Oracle>, stores: &Stores, life: u32) 
         |()| Arc::new(stores.checkpoints.clone()),
         |()| Arc::new(stores.dead_letters.clone()),
         |()| Arc::new(MemoryLeases::default()),
+        |()| Arc::new(MemorySnapshots::default()),
     );
     let ((), parts) = parts.expect("a valid runtime");
     parts.into_engine(DATABASE)

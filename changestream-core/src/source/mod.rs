@@ -11,6 +11,7 @@ mod plan;
 mod policy;
 mod position;
 mod preflight;
+mod scan;
 mod scope;
 mod task;
 
@@ -24,5 +25,6 @@ pub(crate) use plan::Plan;
 pub(crate) use policy::StreamPolicy;
 pub(crate) use position::{Mark, Position};
 pub(crate) use preflight::preflight;
+pub(crate) use scan::{Page, Part, Scan, collections};
 pub(crate) use scope::Scope;
 pub(crate) use task::SourceTask;

@@ -25,12 +25,14 @@ pub(crate) struct Plan {
     modes: DocumentModes,
     stages: Vec<Document>,
     batch_size: u32,
+    /// How long the server waits for a change before it answers with an empty batch.
+    pub(super) await_time: Duration,
     reply_timeout: Duration,
     policy: StreamPolicy,
 }
 
 impl Plan {
-    /// How long the server waits for a change before it answers with an empty batch.
+    /// The longest time that the server waits for a change before it answers with an empty batch.
     pub(crate) const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(
@@ -49,6 +51,7 @@ impl Plan {
             scope,
             modes: abilities.modes,
             batch_size: config.batch_size,
+            await_time: Self::MAX_AWAIT_TIME,
             reply_timeout: config.reply_timeout,
             policy: config.stream,
         }
@@ -152,7 +155,7 @@ impl Plan {
         };
         aggregate
             .batch_size(self.batch_size)
-            .max_await_time(Self::MAX_AWAIT_TIME)
+            .max_await_time(self.await_time)
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .batch()

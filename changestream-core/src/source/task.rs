@@ -39,6 +39,8 @@ pub(crate) struct SourceTask {
     gaps: GapRecorder,
     batches: mpsc::Sender<Batch>,
     stop: watch::Receiver<bool>,
+    /// How long the server is to wait for a change.
+    await_time: watch::Receiver<Duration>,
     health: HealthReporter,
     state: State,
     reading: Reading,
@@ -73,6 +75,7 @@ impl SourceTask {
         gaps: GapRecorder,
         batches: mpsc::Sender<Batch>,
         stop: watch::Receiver<bool>,
+        await_time: watch::Receiver<Duration>,
         health: HealthReporter,
     ) -> Self {
         Self {
@@ -82,6 +85,7 @@ impl SourceTask {
             gaps,
             batches,
             stop,
+            await_time,
             health,
             state: State::Closed { failures: 0 },
             reading: Reading::default(),
@@ -156,15 +160,20 @@ impl SourceTask {
     /// The next batch.
     async fn next(&mut self) -> Result<Batch, Error> {
         loop {
+            self.keep_await_time();
             match &mut self.state {
                 State::Closed { failures } => {
                     let failures = *failures;
-                    if let Err(fault) = self.try_open(failures).await {
-                        self.fail(fault).await?;
+                    match self.try_open(failures).await {
+                        Ok(()) => {
+                            crate::crash_point!("source.reopened");
+                        }
+                        Err(fault) => self.fail(fault).await?,
                     }
                 }
                 State::Open { cursor, .. } => match cursor.next().await {
                     Ok(Some(batch)) => {
+                        crate::crash_point!("source.batch_received");
                         let got_more = cursor.has_got_more();
                         if got_more {
                             self.health.resumed(Part::Stream);
@@ -185,6 +194,18 @@ impl SourceTask {
                     Err(fault) => self.fail(fault).await?,
                 },
             }
+        }
+    }
+
+    /// A cursor keeps the time that it was opened with.
+    fn keep_await_time(&mut self) {
+        let await_time = *self.await_time.borrow_and_update();
+        if self.plan.await_time == await_time {
+            return;
+        }
+        self.plan.await_time = await_time;
+        if let State::Open { failures, .. } = self.state {
+            self.state = State::Closed { failures };
         }
     }
 

@@ -33,6 +33,11 @@ pub fn delete(collection: &str) -> ChangeBuilder {
     ChangeBuilder::new(Operation::Delete, collection)
 }
 
+/// A document of `collection` in a snapshot.
+pub fn snapshot(collection: &str) -> ChangeBuilder {
+    ChangeBuilder::new(Operation::Snapshot, collection)
+}
+
 /// A change event being built. Each has a token of its own, and so an event id of its own.
 #[derive(Clone, Debug)]
 #[must_use]

@@ -15,6 +15,7 @@ use crate::{
     layer::Outcome,
     lease::MemoryLeases,
     replay::{ReplayOutcome, Replayer},
+    snapshot::MemorySnapshots,
 };
 
 /// Stands for the server where there is none.
@@ -103,13 +104,23 @@ impl<S> RuntimeBuilder<S, NoServer> {
     ///
     /// # Errors
     ///
-    /// As of a real runtime's `build`.
+    /// As of a real runtime's `build`, and when a handler takes a [`Transaction`](crate::Transaction), which
+    /// only a server has.
     pub fn build(self) -> Result<TestRuntime, Error> {
         let (server, parts) = self.into_parts(
             |_| Arc::new(MemoryCheckpoints::default()),
             |server| Arc::new(server.dead_letters.clone()),
             |_| Arc::new(MemoryLeases::default()),
+            |_| Arc::new(MemorySnapshots::default()),
         )?;
+        let mut handlers = parts.handlers.iter();
+        if let Some(handler) = handlers.find(|handler| handler.needs.transaction) {
+            return Err(Error::configuration(format!(
+                "handler `{}` takes a `Transaction`, which needs a server: test it with a real runtime, as on a server \
+                 that `changestream-testkit` starts",
+                handler.name
+            )));
+        }
         let (engine, replayer) = parts.into_engine_and_replayer(DATABASE);
         Ok(TestRuntime {
             engine,

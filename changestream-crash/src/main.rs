@@ -1,0 +1,75 @@
+//! Kills a service that is built on `changestream`, its server and its network in every way, again and again, and checks
+//! that nothing is lost. `cargo xtask crash` builds and runs it.
+
+mod checker;
+mod deployment;
+mod log;
+mod plan;
+mod report;
+mod run;
+mod runs;
+mod service;
+mod writer;
+
+use std::{error::Error, io::Read as _, path::PathBuf, process::ExitCode, thread};
+
+use clap::{Parser, Subcommand};
+
+/// What can go wrong is printed, and ends all.
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+#[derive(Debug, Parser)]
+#[command(about, version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Carries out runs
+    Run(runs::Options),
+    /// Judges a run again by the logs in its folder
+    Check {
+        dir: PathBuf,
+        /// How many events may be done and not covered by a checkpoint
+        #[arg(long, default_value_t = usize::MAX)]
+        uncommitted: usize,
+    },
+    /// Is the service that is killed
+    Service(service::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Service(options) => {
+            end_with_supervisor();
+            return service::run(options).await;
+        }
+        Task::Run(options) => runs::run_all(options).await,
+        Task::Check { dir, uncommitted } => {
+            let limits = checker::Limits { uncommitted };
+            run::judge(&dir, limits).map(|findings| {
+                println!("{findings:#?}");
+                findings.violations.is_empty()
+            })
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends this process when the one that started it has ended, which holds the other end of its standard input.
+fn end_with_supervisor() {
+    thread::spawn(|| {
+        std::io::stdin().read_to_end(&mut Vec::new()).ok();
+        std::process::exit(1);
+    });
+}

@@ -1,0 +1,77 @@
+//! How far the service has come, read from its log while it is written.
+
+use std::{collections::HashSet, fs::File, io::Read as _, path::Path, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    Result,
+    log::{Deed, Event, Version, parse_entries},
+    writer::LAST,
+};
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// What the service's log shows so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// Versions that were done.
+    pub(crate) done: u64,
+    /// Whether a checkpoint was saved.
+    pub(crate) has_saved: bool,
+    /// Whether a checkpoint covers the last event: the service says that all is done.
+    pub(crate) has_saved_last: bool,
+}
+
+/// Follows the log at `path` for as long as it is awaited.
+pub(crate) async fn follow(path: &Path, progress: watch::Sender<Progress>) -> Result<()> {
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(path)?;
+    let mut unread = Vec::new();
+    let mut reader = Reader::default();
+    loop {
+        file.read_to_end(&mut unread)?;
+        let whole = unread.iter().rposition(|byte| *byte == b'\n');
+        if let Some(end) = whole {
+            let text: Vec<_> = unread.drain(..=end).collect();
+            reader.read(&String::from_utf8(text)?)?;
+            progress.send_replace(reader.progress);
+        }
+        sleep(POLL).await;
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    progress: Progress,
+    done: HashSet<Version>,
+    last: Option<String>,
+}
+
+impl Reader {
+    fn read(&mut self, text: &str) -> Result<()> {
+        for entry in parse_entries(text)? {
+            match entry.deed {
+                Deed::Effect(event, _, true) | Deed::Letter(event) => self.done(event),
+                Deed::Saved(place) => {
+                    self.progress.has_saved = true;
+                    let covers = |last: &String| place.token >= *last;
+                    self.progress.has_saved_last |= self.last.as_ref().is_some_and(covers);
+                }
+                _ => {}
+            }
+        }
+        self.progress.done = self.done.len() as u64;
+        Ok(())
+    }
+
+    fn done(&mut self, event: Event) {
+        if event.version.key == LAST {
+            self.last = Some(event.token);
+        }
+        self.done.insert(event.version);
+    }
+}

@@ -1,0 +1,163 @@
+//! Many runs, some side by side.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use tempfile::TempDir;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    Result,
+    deployment::Pool,
+    plan::Plan,
+    report::{self, Report},
+    run::{Outcome, run},
+};
+
+/// A run takes seconds; one that gets no further ends by itself long before this.
+const RUN_ENDS_WITHIN: Duration = Duration::from_secs(300);
+/// How many violations of a run are shown.
+const SHOWN: usize = 5;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// How many runs
+    #[arg(long, default_value_t = 10)]
+    runs: u64,
+    /// The seed of the first run; the others count up from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many versions are written in a run
+    #[arg(long, default_value_t = 10_000)]
+    events: u64,
+    /// How many runs go on side by side
+    #[arg(long, default_value_t = 2)]
+    jobs: u64,
+    /// Writes a report to this file
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// The service is known to break a rule: ends well with the first run that shows it
+    #[arg(long)]
+    expect_violation: bool,
+    /// The command that the report names
+    #[arg(long, default_value = "changestream-crash run")]
+    command: String,
+}
+
+/// What the workers share.
+struct Shared {
+    options: Options,
+    next: AtomicU64,
+    is_caught: AtomicBool,
+    report: Mutex<Report>,
+}
+
+/// Carries out the runs; whether all is as it should be.
+pub(crate) async fn run_all(options: Options) -> Result<bool> {
+    let begin = Instant::now();
+    let workers = options.jobs.clamp(1, options.runs.max(1));
+    let shared = Arc::new(Shared {
+        options: options.clone(),
+        next: AtomicU64::new(0),
+        is_caught: AtomicBool::new(false),
+        report: Mutex::default(),
+    });
+    println!("{}", report::head());
+    let mut tasks = JoinSet::new();
+    for _ in 0..workers {
+        tasks.spawn(work(Arc::clone(&shared)));
+    }
+    let mut servers = String::new();
+    while let Some(worked) = tasks.join_next().await {
+        servers = worked??;
+    }
+    let mut report = shared.report();
+    report.finish(begin.elapsed());
+    println!("{}", report.total());
+    if let Some(path) = &options.report {
+        fs::write(path, report.text(&options.command, &servers))?;
+    }
+    Ok(report.is_good() != options.expect_violation)
+}
+
+/// Takes one run after the other; the version of the servers.
+async fn work(shared: Arc<Shared>) -> Result<String> {
+    let mut pool = Pool::default();
+    loop {
+        let index = shared.next.fetch_add(1, Ordering::SeqCst);
+        if index >= shared.options.runs || shared.is_caught.load(Ordering::SeqCst) {
+            return Ok(pool.version());
+        }
+        let plan = Plan::of(shared.options.seed + index, shared.options.events);
+        let mut dir = new_dir()?;
+        let outcome = match one_run(&mut pool, plan.clone(), &dir).await {
+            Err(error) => {
+                shared.note(format!(
+                    "run {} was made again, with new servers: {error}",
+                    plan.seed
+                ));
+                pool = Pool::default();
+                dir = new_dir()?;
+                one_run(&mut pool, plan, &dir).await?
+            }
+            ran => ran?,
+        };
+        shared.add(&outcome);
+        if !outcome.is_good() {
+            explain(&outcome);
+            if shared.options.expect_violation {
+                shared.is_caught.store(true, Ordering::SeqCst);
+            } else {
+                println!("    logs: {}", dir.keep().display());
+            }
+        }
+    }
+}
+
+async fn one_run(pool: &mut Pool, plan: Plan, dir: &TempDir) -> Result<Outcome> {
+    let deployment = pool.get(plan.deployment).await?;
+    let outcome = timeout(RUN_ENDS_WITHIN, run(plan, deployment, dir.path())).await;
+    outcome.unwrap_or_else(|_elapsed| Err("it does not end".into()))
+}
+
+fn new_dir() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    Ok(builder.prefix("changestream-crash-").tempdir()?)
+}
+
+impl Shared {
+    fn add(&self, outcome: &Outcome) {
+        println!("{}", report::line(outcome));
+        self.report().add(outcome);
+    }
+
+    fn note(&self, note: String) {
+        println!("    {note}");
+        self.report().note(note);
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn explain(outcome: &Outcome) {
+    let violations = &outcome.findings.violations;
+    for failure in &outcome.lives.failures {
+        println!("    {failure}");
+    }
+    for violation in violations.iter().take(SHOWN) {
+        println!("    {violation}");
+    }
+    if violations.len() > SHOWN {
+        println!("    and {} more", violations.len() - SHOWN);
+    }
+}
