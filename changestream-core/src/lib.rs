@@ -27,8 +27,11 @@ mod partition;
 mod processed;
 mod replay;
 mod route;
+mod running;
 mod runtime;
 mod shutdown;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod snapshot;
 mod source;

@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod demo;
 mod doctor;
+mod simulate;
 mod test;
 
 use std::{error::Error, process::ExitCode};
@@ -28,6 +29,8 @@ enum Task {
     Doctor(doctor::Options),
     /// Runs all tests on the newest server, and the core ones on the oldest
     Test(test::Options),
+    /// Runs the engine in simulated worlds with faults, each decided by a seed
+    Simulate(simulate::Options),
     /// Runs the shop example on a server of its own, or on that of MONGODB_URI
     Demo(demo::DemoOptions),
     /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Doctor(options) => doctor::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Simulate(options) => simulate::simulate(&options),
         Task::Demo(options) => demo::demo(&options),
         Task::Bench(options) => demo::bench(&options),
         #[cfg(unix)]

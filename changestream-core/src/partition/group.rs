@@ -24,7 +24,8 @@ use crate::{
     error::{Error, Kind, StoreError},
     health::{Health, Part, RuntimeState},
     lease::{LOOK, Replica},
-    runtime::{Running, Runtime},
+    running::Running,
+    runtime::Runtime,
 };
 
 /// How long a partition that failed is left alone.

@@ -20,6 +20,12 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// A batch of no server.
+    #[cfg(test)]
+    pub(crate) fn scripted(events: Vec<RawChange>, end: Option<Mark>) -> Self {
+        Self { events, end }
+    }
+
     pub(crate) fn decode(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
         let bytes = Bytes::from_owner(Reply(reply));
         let reply = RawDocument::from_bytes(&bytes).map_err(DecodeError::Malformed)?;
