@@ -11,7 +11,8 @@ use std::{
 };
 
 use changestream::{
-    BoxHandler, ChangeRequest, MemoryCheckpoints, MongoProcessed, RuntimeBuilder, prelude::*,
+    BoxHandler, ChangeRequest, MemoryCheckpoints, MemoryLeases, MongoProcessed, RuntimeBuilder,
+    prelude::*,
 };
 use changestream_testkit::{FaultProxy, MongoServer};
 use futures::TryStreamExt;
@@ -234,7 +235,9 @@ async fn two_runtimes_racing_make_one_effect() -> TestResult {
     let start = |seen: &Seen| {
         let builder = scene
             .runtime(seen)
-            .checkpoint_store(MemoryCheckpoints::default());
+            .checkpoint_store(MemoryCheckpoints::default())
+            // Neither knows of the other.
+            .lease_store(MemoryLeases::default());
         Started::new(builder.handlers([plain(), recorder(&["customers"])]))
     };
     let seen = [Seen::default(), Seen::default()];

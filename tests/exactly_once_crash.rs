@@ -46,6 +46,7 @@ fn child() {
         };
         let spec = HandlerSpec::new("count", count).collections(["orders"]);
         let builder = Runtime::builder(client.database("shop")).name("test");
+        let builder = builder.lease(Duration::from_secs(1));
         let builder = builder.handlers([spec.timeout(Duration::from_secs(3600))]);
         builder.build().expect("a runtime").run().await
     });

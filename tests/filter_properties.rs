@@ -17,7 +17,7 @@ use std::{
 use bson::{Bson, RawDocumentBuf};
 use changestream::{
     ClusterTime, EventId, Filter, HandlerError, HandlerSpec, MemoryCheckpoints, MemoryDeadLetters,
-    Operation, PreImage, Runtime, StartAt,
+    OnOversizeEvent, Operation, PreImage, Runtime, StartAt,
 };
 use event_log::{Events, Log};
 use proptest::{
@@ -231,6 +231,9 @@ async fn unused() -> Result<(), HandlerError> {
 
 fn runtime(log: &Log) -> changestream::RuntimeBuilder<()> {
     Runtime::builder(log.client.database(&log.databases[0]))
+        .concurrency(1)
+        // Splitting changes tokens, and with them the ids by which events are found in the log.
+        .on_oversize_event(OnOversizeEvent::Fail)
         .name("properties")
         .checkpoint_store(MemoryCheckpoints::default())
 }

@@ -132,8 +132,16 @@ impl CheckpointView {
     }
 }
 
+/// The checkpoints that have a position, or cannot be read.
+async fn placed(store: &dyn CheckpointStore) -> Result<Vec<StoredCheckpoint>, Failure> {
+    let mut stored = store.list().await?;
+    stored
+        .retain(|stored| !matches!(&stored.checkpoint, Ok(claimed) if claimed.position.is_none()));
+    Ok(stored)
+}
+
 async fn list(store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, Failure> {
-    let stored = store.list().await?;
+    let stored = placed(store).await?;
     let checkpoints: Vec<_> = stored.iter().map(CheckpointView::of).collect();
     if !checkpoints.is_empty() {
         let rows: Vec<_> = checkpoints.iter().map(CheckpointView::row).collect();
@@ -146,7 +154,7 @@ async fn list(store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, F
 }
 
 async fn find(store: &dyn CheckpointStore, runtime: &str) -> Result<StoredCheckpoint, Failure> {
-    let stored = store.list().await?.into_iter();
+    let stored = placed(store).await?.into_iter();
     let mut of_runtime = stored.filter(|stored| stored.runtime == runtime);
     of_runtime
         .next()

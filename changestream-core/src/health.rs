@@ -51,7 +51,7 @@ pub enum RuntimeState {
     StandingBy,
     /// Its stream is open, and its checkpoints are saved.
     Running,
-    /// The stream is broken, or a checkpoint cannot be saved. It tries again and again and needs no
+    /// The stream is broken, or the lease or a checkpoint cannot be written. It tries again and again and needs no
     /// restart; nothing is skipped meanwhile.
     #[non_exhaustive]
     Interrupted {
@@ -152,8 +152,8 @@ impl Status {
     fn state(&self) -> RuntimeState {
         let interruption = self.interruptions.iter().flatten().next();
         match (&self.state, interruption) {
-            (RuntimeState::Running, Some(interruption)) => interruption.clone(),
-            (state, _) => state.clone(),
+            (RuntimeState::Stopping | RuntimeState::Stopped, _) | (_, None) => self.state.clone(),
+            (_, Some(interruption)) => interruption.clone(),
         }
     }
 
@@ -185,12 +185,13 @@ fn lag(handled_up_to: i64, now: i64) -> Duration {
 /// A part of the runtime that can be interrupted by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
+    Lease,
     Stream,
     Checkpoints,
 }
 
 impl Part {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 }
 
 /// Where the parts of a runtime report to. Clones report to the same; when the last is gone, the runtime
@@ -312,6 +313,7 @@ impl Report {
 
     fn count_interruption(&self, part: Part) {
         let part = match part {
+            Part::Lease => "lease",
             Part::Stream => "stream",
             Part::Checkpoints => "checkpoints",
         };

@@ -234,7 +234,10 @@ impl Log {
     /// The events that `stages` let through in an ordinary aggregate.
     pub(crate) async fn stored(&self, stages: &[Document]) -> Events {
         let project = doc! { "$project": { "_id": 1 } };
-        let pipeline = stages.iter().cloned().chain([project]);
+        // Outside a change stream there is nothing to split.
+        let splits = |stage: &&Document| stage.contains_key("$changeStreamSplitLargeEvent");
+        let stages = stages.iter().filter(|stage| !splits(stage));
+        let pipeline = stages.cloned().chain([project]);
         let passed = self.copies.aggregate(pipeline).await.expect("an aggregate");
         let passed = passed.filter_map(async |document| {
             let document = document.expect("a document");

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::{Lease, LeaseStore};
 use crate::{
     error::{Error, Kind, StoreError},
-    health::{HealthReporter, RuntimeState},
+    health::{HealthReporter, Part, RuntimeState},
     layer::Backoff,
 };
 
@@ -106,6 +106,7 @@ impl Replica {
                         return Err(Error::new(Kind::Store, message).caused_by(error));
                     }
                     let wait = BACKOFF.wait(failures);
+                    self.health.interrupted(Part::Lease, error.brief());
                     tracing::warn!(
                         error = error.brief(),
                         ?wait,
@@ -136,6 +137,7 @@ impl Replica {
         self.bid = Some(holder.to_owned());
         let acquiring = self.store.acquire(&self.name, holder, self.time, above);
         let lease = answer(timeout(self.time / 3, acquiring).await)?;
+        self.health.resumed(Part::Lease);
         if !lease.is_held_by(holder) {
             self.bid = None;
             return Ok(Answer::Taken(lease));
@@ -195,11 +197,13 @@ impl Replica {
             let holder = tenure.lease.holder.as_deref().unwrap_or_default();
             match answer(timeout_at(patience, renewing).await) {
                 Ok(lease) if lease.is_held_by(holder) => {
+                    self.health.resumed(Part::Lease);
                     tenure.until = sent + self.time;
                     wait = self.time / 3;
                 }
                 Ok(_) => return "another replica holds the lease",
                 Err(error) => {
+                    self.health.interrupted(Part::Lease, error.brief());
                     tracing::warn!(
                         error = error.brief(),
                         "the lease cannot be renewed; it is tried again"

@@ -108,7 +108,10 @@ fn at<'a>(change: &'a RawChange, path: &FieldPath) -> Option<RawBsonRef<'a>> {
 pub(crate) fn obstacle(handler: &BoundHandler) -> Option<&FieldPath> {
     let path = handler.key.as_ref()?;
     let operations = &handler.selection.operations;
-    let carries_it = |operation| matches!(operation, &Operation::Insert | &Operation::Replace);
+    let carries_it = |operation: &Operation| {
+        use Operation::{Insert, Replace, Snapshot};
+        matches!(operation, Insert | Replace | Snapshot)
+    };
     let is_carried = path.first_segment() == "_id" || operations.iter().all(carries_it);
     (!is_carried).then_some(path)
 }

@@ -195,6 +195,8 @@ impl SourceTask {
                     Ok(None) => {
                         let failures = self.state.failures();
                         self.state = State::Closed { failures };
+                        let reason = "the server closed the cursor";
+                        self.health.interrupted(Part::Stream, reason);
                         sleep(BACKOFF.wait(failures)).await;
                     }
                     Err(fault) => self.fail(fault).await?,
