@@ -29,7 +29,6 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
         doc! { "$set": { "token": { "_data": text(1) } } },
         doc! { "$set": { "token": ["rubbish"] } },
         doc! { "$set": { "kind": "rubbish" } },
-        doc! { "$unset": { "sequence": "" } },
         doc! { "$set": { "sequence": "rubbish" } },
         doc! { "$set": { "fingerprint": 5 } },
         // Of another pipeline besides, so that the token's time is what counts.
