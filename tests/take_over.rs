@@ -107,7 +107,7 @@ async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
     pair.all_copied(0..10).await;
     // Starting to watch takes its time too on a slow machine.
     let taken = killed.elapsed();
-    assert!(taken < Pair::LEASE + Duration::from_secs(6), "{taken:?}");
+    assert!(taken < Pair::LEASE + Duration::from_secs(20), "{taken:?}");
     assert_eq!(pair.lease().await.epoch, 2);
     pair.commits.assert_in_order();
     standby.stop().await;

@@ -51,7 +51,7 @@ pub(crate) type TestResult = Result<(), BoxError>;
 pub(crate) const RUNTIME: &str = "test";
 
 /// How long anything may take that a test waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until `probe` finds something.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {

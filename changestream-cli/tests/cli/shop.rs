@@ -32,7 +32,7 @@ pub(crate) const RUNTIME: &str = "shop";
 /// In every order, and never to be printed but by `show`.
 pub(crate) const SECRET: &str = "4111-1111";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Shop {
     pub(crate) database: Database,
