@@ -229,6 +229,7 @@ pub(crate) struct Event {
     /// What the change made of the document's field `n`.
     pub(crate) n: Option<i64>,
     pub(crate) event_id: EventId,
+    pub(crate) time: Option<ClusterTime>,
     pub(crate) attempt: u32,
 }
 
@@ -245,6 +246,7 @@ impl Event {
                 None => change.full_document().and_then(integer),
             },
             event_id: change.event_id(),
+            time: change.cluster_time(),
             attempt,
         }
     }
