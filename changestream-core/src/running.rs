@@ -19,7 +19,7 @@ use crate::{
     partition::{self, Slot},
     runtime::{Runtime, unreadable_checkpoint},
     snapshot::{Incoming, Progress, SnapshotTask, Targets, Windows},
-    source::{OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
+    source::{OnLostHistory, OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
 };
 
 /// How long the last checkpoint may take after the drain deadline.
@@ -100,6 +100,15 @@ impl Running {
         let start = source.open().await?;
         crate::crash_point!("start.opened");
 
+        let progress = Progress {
+            store: Arc::clone(&parts.snapshots),
+            runtime: Arc::clone(&parts.name),
+            epoch,
+        };
+        // The checkpoint moves after this, so that a start after a crash finds the history lost again, or this done.
+        if start.is_after_gap && config.stream.lost_history == OnLostHistory::Snapshot {
+            progress.start_over().await?;
+        }
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&slot.name),
@@ -111,8 +120,9 @@ impl Running {
             health: health.clone(),
         };
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
-        if let Some(start) = start.resume_point().filter(|_| is_first_start) {
-            checkpointer.save(start).await?;
+        let is_new = is_first_start || start.is_after_gap;
+        if let Some(place) = start.position.resume_point().filter(|_| is_new) {
+            checkpointer.save(place).await?;
             crate::crash_point!("start.first_checkpoint_saved");
         }
         let mut tasks = JoinSet::new();
@@ -124,11 +134,7 @@ impl Running {
             client,
             database: database.name().to_owned(),
             config,
-            progress: Progress {
-                store: Arc::clone(&parts.snapshots),
-                runtime: Arc::clone(&parts.name),
-                epoch,
-            },
+            progress,
             targets: Targets::of(&parts.selections(), database.name()),
             is_first_start,
             windows: Arc::clone(&windows),

@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use changestream::{
     Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterFilter, DeadLetterStore,
-    DeadLetterSummary, Gap, Lease, LeaseStore, MemoryDeadLetters, ReplayMark, Saved, StoreError,
-    StoredCheckpoint,
+    DeadLetterSummary, Gap, Lease, LeaseStore, MemoryDeadLetters, ReplayMark, Saved,
+    SnapshotRecord, SnapshotStore, StoreError, StoredCheckpoint,
 };
 
 /// How a store fails. Clones fail together.
@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     is_down: Arc<AtomicBool>,
     /// Whether it does what it was asked before it fails.
     loses_replies: bool,
+    /// Whether it fails only to save checkpoints.
+    spares_gaps: bool,
     failures: Arc<AtomicU32>,
 }
 
@@ -34,6 +36,13 @@ impl Faults {
     pub(crate) fn losing_replies() -> Self {
         Self {
             loses_replies: true,
+            ..Self::down()
+        }
+    }
+
+    pub(crate) fn of_saves() -> Self {
+        Self {
+            spares_gaps: true,
             ..Self::down()
         }
     }
@@ -91,7 +100,9 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
             let recorded = self.inner.record_gap(gap).await;
             return self.faults.check().and(recorded);
         }
-        self.faults.check()?;
+        if !self.faults.spares_gaps {
+            self.faults.check()?;
+        }
         self.inner.record_gap(gap).await
     }
 
@@ -101,6 +112,25 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
 
     async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
         self.inner.reset(runtime).await
+    }
+}
+
+/// A store of the progress of snapshots that fails to save.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultySnapshots<S> {
+    pub(crate) inner: S,
+    pub(crate) faults: Faults,
+}
+
+#[async_trait]
+impl<S: SnapshotStore> SnapshotStore for FaultySnapshots<S> {
+    async fn load(&self, runtime: &str) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.inner.load(runtime).await
+    }
+
+    async fn save(&self, runtime: &str, record: &SnapshotRecord) -> Result<Saved, StoreError> {
+        self.faults.check()?;
+        self.inner.save(runtime, record).await
     }
 }
 
