@@ -11,7 +11,6 @@ pub use mongodb::MongoCheckpoints;
 pub use resume_point::ResumePoint;
 
 pub(crate) use checkpointer::Checkpointer;
-pub(crate) use mongodb::is_duplicate_key;
 pub(crate) use resume_point::TokenKind;
 
 use record::Record;

@@ -1,17 +1,15 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection, Database,
-    error::{ErrorKind, WriteFailure},
-    options::{
-        CollectionOptions, ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria,
-        WriteConcern,
-    },
-};
+use mongodb::{Collection, Database, options::ReturnDocument};
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
-use crate::{connection::close_if_unauthorized, error::StoreError, gap::Gap};
+use crate::{
+    collection::{durable, is_duplicate_key},
+    connection::close_if_unauthorized,
+    error::StoreError,
+    gap::Gap,
+};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
 /// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
@@ -35,14 +33,9 @@ impl MongoCheckpoints {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            gaps: database.collection_with_options(Self::GAPS, options.clone()),
-            collection: database.collection_with_options(name, options),
+            gaps: durable(database, Self::GAPS),
+            collection: durable(database, name),
         }
     }
 
@@ -151,15 +144,5 @@ impl CheckpointStore for MongoCheckpoints {
         let reset = self.collection.update_one(placed, kept).await;
         let reset = reset.map_err(|error| self.error("reset", runtime).caused_by(error))?;
         Ok(reset.matched_count > 0)
-    }
-}
-
-/// Whether an upsert found that the document exists but does not match.
-pub(crate) fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
-    const DUPLICATE_KEY: i32 = 11000;
-    match *error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(ref error)) => error.code == DUPLICATE_KEY,
-        ErrorKind::Command(ref error) => error.code == DUPLICATE_KEY,
-        _ => false,
     }
 }
