@@ -351,6 +351,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
+        check::name(&name)?;
         let name: Arc<str> = name.into();
         let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
         for handler in handlers

@@ -110,7 +110,7 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 }

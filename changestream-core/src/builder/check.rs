@@ -9,6 +9,16 @@ use crate::{
 
 type Sinks = [(Arc<str>, SinkSpec)];
 
+/// Of the runtime.
+pub(super) fn name(name: &str) -> Result<(), Error> {
+    match partition::split(name) {
+        None => Ok(()),
+        Some((runtime, index)) => Err(Error::configuration(format!(
+            "`{name}` names partition {index} of a runtime `{runtime}`; let the name not end in a slash and a number"
+        ))),
+    }
+}
+
 pub(super) fn all(config: &Config, handlers: &[BoundHandler], sinks: &Sinks) -> Result<(), Error> {
     let counts = [
         ("concurrency", config.concurrency),

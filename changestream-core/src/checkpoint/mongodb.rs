@@ -9,6 +9,7 @@ use crate::{
     connection::close_if_unauthorized,
     error::StoreError,
     gap::Gap,
+    partition,
 };
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
@@ -42,6 +43,23 @@ impl MongoCheckpoints {
     fn decode(&self, document: Document, runtime: &str) -> Result<Checkpoint, StoreError> {
         bson::deserialize_from_document(document)
             .map_err(|error| self.error("decode", runtime).caused_by(error))
+    }
+
+    /// The names of the checkpoints of `runtime`: its own, and those of its partitions.
+    async fn names(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        let [first, end] = partition::names(runtime);
+        let partitions = doc! { "_id": { "$gte": first, "$lt": end } };
+        let all = doc! { "$or": [{ "_id": runtime }, partitions] };
+        let finding = async {
+            let found = self.collection.find(all).sort(doc! { "_id": 1 });
+            let found = found.projection(doc! { "_id": 1 }).await?;
+            found.try_collect::<Vec<_>>().await
+        };
+        let found = finding.await;
+        let found = found.map_err(|error| self.error("read", runtime).caused_by(error))?;
+        let names = found.iter().filter_map(|found| found.get_str("_id").ok());
+        let names = names.filter(|name| *name == runtime || partition::is_of(name, runtime));
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn error(&self, what: &str, runtime: &str) -> StoreError {
@@ -134,15 +152,21 @@ impl CheckpointStore for MongoCheckpoints {
         Ok(stored.collect())
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
-        // Rubbish goes too.
-        let parts = ["kind", "token", "time", "fingerprint", "sequence"];
-        let parts = parts.map(|part| doc! { part: { "$exists": true } });
-        let placed = doc! { "_id": runtime, "$or": parts.to_vec() };
-        let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
-        let kept = vec![doc! { "$project": { "epoch": epoch } }];
-        let reset = self.collection.update_one(placed, kept).await;
-        let reset = reset.map_err(|error| self.error("reset", runtime).caused_by(error))?;
-        Ok(reset.matched_count > 0)
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        let mut reset = Vec::new();
+        for name in self.names(runtime).await? {
+            // Rubbish goes too.
+            let parts = ["kind", "token", "time", "fingerprint", "sequence"];
+            let parts = parts.map(|part| doc! { part: { "$exists": true } });
+            let placed = doc! { "_id": &name, "$or": parts.to_vec() };
+            let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
+            let kept = vec![doc! { "$project": { "epoch": epoch } }];
+            let updated = self.collection.update_one(placed, kept).await;
+            let updated = updated.map_err(|error| self.error("reset", &name).caused_by(error))?;
+            if updated.matched_count > 0 {
+                reset.push(name);
+            }
+        }
+        Ok(reset)
     }
 }

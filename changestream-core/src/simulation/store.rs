@@ -108,7 +108,7 @@ impl CheckpointStore for Faulty<MemoryCheckpoints> {
         self.store.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.store.reset(runtime).await
     }
 }
