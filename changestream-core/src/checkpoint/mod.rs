@@ -39,7 +39,8 @@ pub struct Checkpoint {
     pub fingerprint: String,
     /// That of the lease of whoever claimed it last: nobody else can save.
     pub epoch: i64,
-    /// Orders the checkpoints of this runtime: none is below the one before.
+    /// Orders the checkpoints of this runtime: none is below the one before. 0 in a stored one that has none, as
+    /// those of before there were sequences.
     pub sequence: i64,
     /// How the keys were split into partitions when the position was saved; `None` where they were not.
     pub partitioning: Option<Partitioning>,
@@ -89,7 +90,7 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is none.
+    /// When it cannot be read, or is none, as when its token is broken.
     async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError>;
 
     /// Marks the checkpoint of the runtime named `runtime` with `epoch` and returns it, in one atomic step, so
