@@ -8,7 +8,7 @@ use tower::{Layer, Service};
 use crate::{
     checkpoint::{CheckpointStore, MongoCheckpoints},
     config::Config,
-    dead_letter::{DeadLetterStore, MongoDeadLetters},
+    dead_letter::{DeadLetterStore, MongoDeadLetters, WatchedDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
     health::HealthReporter,
@@ -192,7 +192,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// How long a reply to the stream, a checkpoint or a dead letter may be overdue before its connection counts as
     /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
@@ -363,11 +363,15 @@ impl<S, D> RuntimeBuilder<S, D> {
         }
         check::all(&self.config, &handlers, &self.sinks)?;
 
+        let health = HealthReporter::new(&name);
         let dead_letters = self
             .dead_letters
             .unwrap_or_else(|| dead_letters(&self.source));
+        let patience = self.config.reply_timeout;
+        let dead_letters = WatchedDeadLetters::new(dead_letters, patience, health.clone());
+        let watched: Arc<dyn DeadLetterStore> = Arc::new(dead_letters.clone());
         let sinks = self.sinks.into_iter().map(|(sink, spec)| {
-            let stack = sink_stack(&name, &sink, spec, &dead_letters);
+            let stack = sink_stack(&name, &sink, spec, &watched);
             (sink, stack)
         });
         let sinks = sinks.collect();
@@ -385,6 +389,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
             snapshots: self.snapshots.unwrap_or_else(|| snapshots(&self.source)),
             transactions: None,
+            health,
         };
         Ok((self.source, parts))
     }
@@ -406,14 +411,13 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoLeases::new(database)),
             |database| Arc::new(MongoSnapshots::new(database)),
         )?;
-        let health = HealthReporter::new(&parts.name);
         let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
         parts.transactions = Some(Transactions::new(processed, &parts.name));
         let (snapshots, requests) = Snapshots::new();
         Ok(Runtime {
             database,
+            health: parts.health.clone(),
             parts,
-            health,
             snapshots,
             requests,
         })
