@@ -2,9 +2,14 @@
 
 mod support;
 
+use std::time::Duration;
+
 use changestream::{CheckpointStore, MongoCheckpoints, OnInvalidate, OnMissingImage, prelude::*};
 use mongodb::bson::{Document, doc};
-use support::{Event, RUNTIME, Scene, Seen, Started, TestResult, chain, recorder};
+use support::{
+    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, recorder,
+    store::{Faults, FaultyCheckpoints},
+};
 
 #[tokio::test]
 async fn an_invalidated_stream_can_stop_and_the_next_start_goes_on_after_it() -> TestResult {
@@ -126,6 +131,51 @@ async fn a_missing_image_ends_the_runtime_and_the_event_comes_again() -> TestRes
     };
     assert_eq!(letter.get_str("kind")?, "rejection");
     assert_eq!(letter.get_str("handler")?, "audit");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_done_before_a_missing_image_does_not_come_again() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    for _ in 0..2 {
+        let builder = scene
+            .runtime(&seen)
+            .checkpoint_interval(Duration::from_secs(3600));
+        let error = Started::new(builder.handlers([requires_image()]))
+            .error()
+            .await;
+        assert!(error.is_missing_image(), "{}", chain(&error));
+    }
+    assert_eq!(versions(&seen), [2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_though_what_is_done_cannot_be_saved() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let faults = Faults::default();
+    let store = FaultyCheckpoints {
+        inner: MongoCheckpoints::new(&scene.database),
+        faults: faults.clone(),
+    };
+    let seen = Seen::default();
+    // It goes down with the first event, after the runtime's first checkpoint.
+    let handle = move |State(seen): State<Seen>, _: PreImage<Document>, change: RawChange| {
+        faults.begin();
+        seen.push(Event::of(&change, 1));
+        std::future::ready(Ok::<_, HandlerError>(()))
+    };
+    let spec = HandlerSpec::new("audit", handle).collections(["orders"]);
+    let spec = spec.operations([Operation::Update]);
+    let builder = scene.runtime(&seen).checkpoint_store(store);
+    let error = Started::new(builder.handlers([spec])).error().await;
+    assert!(error.is_missing_image(), "{}", chain(&error));
+    assert_eq!(versions(&seen), [2]);
     Ok(())
 }
 

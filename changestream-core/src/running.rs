@@ -1,11 +1,16 @@
 //! A runtime whose stream is open, from there to shutdown.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -22,7 +27,7 @@ use crate::{
     source::{OnLostHistory, OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
 };
 
-/// How long the last checkpoint may take after the drain deadline.
+/// How long the last checkpoint may take after the drain deadline, or after a failure.
 pub(crate) const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// A runtime whose stream is open.
@@ -187,8 +192,9 @@ impl Running {
             config,
             health,
         } = self;
+        let (give_up, given_up) = watch::channel(false);
         let mut work = pin!(async {
-            let drained = drive.run(batches, stop.subscribe()).await;
+            let drained = drive.run(batches, stop.subscribe(), given_up).await;
             stop.send_replace(true);
             let mut result = Ok(());
             while let Some(task) = tasks.join_next().await {
@@ -201,7 +207,7 @@ impl Running {
         });
         tokio::select! {
             biased;
-            Some(error) = failure.recv() => return Err(error),
+            Some(error) = failure.recv() => return Err(save_done(&give_up, work, error).await),
             () = shutdown => {}
             result = &mut work => return result,
         }
@@ -211,11 +217,11 @@ impl Running {
         stop.send_replace(true);
         tokio::select! {
             biased;
-            result = work => {
+            result = &mut work => {
                 crate::crash_point!("shutdown.committed");
                 result
             }
-            Some(error) = failure.recv() => Err(error),
+            Some(error) = failure.recv() => Err(save_done(&give_up, work, error).await),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
             () = abort => {
@@ -223,6 +229,22 @@ impl Running {
             }
         }
     }
+}
+
+/// Gives up what is in flight, as a crash would, but saves what is done, if that can be had in time.
+async fn save_done(
+    give_up: &watch::Sender<bool>,
+    work: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    because: Error,
+) -> Error {
+    give_up.send_replace(true);
+    match timeout(LAST_SAVE, work).await {
+        Ok(_) => {}
+        Err(_elapsed) => {
+            tracing::warn!("the last checkpoint cannot be saved: what is done comes again")
+        }
+    }
+    because
 }
 
 fn drain_deadline(config: Config) -> Error {
