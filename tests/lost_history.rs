@@ -307,7 +307,9 @@ async fn a_crash_in_the_middle_of_the_snapshot_goes_on_with_it() -> TestResult {
     let seen = Seen::default();
     let start = |permits| {
         let gate = Arc::new(Semaphore::new(permits));
-        let builder = taking_snapshots(&scene, &seen).snapshot_readers(1);
+        let builder = taking_snapshots(&scene, &seen)
+            .snapshot_readers(1)
+            .checkpoint_interval(Duration::from_secs(3600));
         Started::new(builder.snapshot_chunk(20).handlers([gated(&gate)]))
     };
     let runtime = start(110);
