@@ -199,7 +199,7 @@ impl CheckpointStore for HangsOnce {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 }

@@ -76,6 +76,29 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
 }
 
 #[tokio::test]
+async fn a_checkpoint_of_before_there_were_sequences_is_gone_on_from() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let runtime = start(&scene, &seen);
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    runtime.stop().await?;
+    scene.insert([2]).await?;
+    let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
+    let unsequenced = doc! { "$unset": { "sequence": "" } };
+    checkpoints.update_one(doc! {}, unsequenced).await?;
+    let stored = scene.checkpoint().await.expect("it is one");
+    assert_eq!(stored.sequence, 0);
+    let runtime = start(&scene, &seen);
+    seen.all([2]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2]);
+    let stored = scene.checkpoint().await.expect("saved at shutdown");
+    assert!(stored.sequence > 0, "{}", stored.sequence);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_checkpoint_ahead_of_the_deployment_is_reported() -> TestResult {
     let scene = Scene::new().await;
     let seen = Seen::default();

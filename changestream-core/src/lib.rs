@@ -4,6 +4,7 @@
 mod bson_path;
 mod builder;
 mod checkpoint;
+mod collection;
 mod config;
 mod connection;
 #[doc(hidden)]

@@ -149,7 +149,7 @@ impl CheckpointStore for StopsAtSave {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 }
