@@ -18,7 +18,7 @@ use crate::{
     Result,
     checker::Rule,
     deployment::Pool,
-    plan::Plan,
+    plan::{Kind, Plan},
     report::{self, Report},
     run::{Outcome, run},
 };
@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// How many versions are written in a run
     #[arg(long, default_value_t = 10_000)]
     events: u64,
+    /// Only runs that are about this
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
     /// How many runs go on side by side
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -100,7 +103,10 @@ async fn work(shared: Arc<Shared>) -> Result<String> {
         if index >= shared.options.runs || shared.is_caught.load(Ordering::SeqCst) {
             return Ok(pool.version());
         }
-        let plan = Plan::of(shared.options.seed + index, shared.options.events);
+        let Options {
+            seed, events, kind, ..
+        } = shared.options;
+        let plan = Plan::of(seed + index, events, kind);
         let mut dir = new_dir()?;
         let outcome = match one_run(&mut pool, plan.clone(), &dir).await {
             Err(error) => {
