@@ -91,8 +91,11 @@ pub(crate) fn line(outcome: &Outcome) -> String {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
+    /// Adds a run, so long after the first one began.
+    pub(crate) fn add(&mut self, outcome: &Outcome, took: Duration) {
+        self.took = took;
         self.rows.push(Row::of(outcome));
+        self.rows.sort_by_key(|row| row.seed);
         for point in &outcome.lives.points {
             *self.points.entry(point).or_default() += 1;
         }
@@ -100,11 +103,6 @@ impl Report {
 
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
-    }
-
-    pub(crate) fn finish(&mut self, took: Duration) {
-        self.rows.sort_by_key(|row| row.seed);
-        self.took = took;
     }
 
     /// Whether any rule was broken.
