@@ -24,6 +24,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod mutant;
 mod partition;
 mod processed;
 mod replay;

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use clap::{Args, ValueEnum};
 use fastrand::Rng;
 
 #[cfg(changestream_crash)]
@@ -15,18 +16,51 @@ const POINTS: &[&str] = &[];
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) events: u64,
+    pub(crate) kind: Kind,
     pub(crate) deployment: Deployment,
     /// Whether the service starts "now", and the writer waits for it, or at a time that the writer does not wait for.
     pub(crate) starts_now: bool,
     /// How many events the writer gets ahead of the service.
     pub(crate) lead: u64,
-    pub(crate) batch_size: u32,
-    pub(crate) checkpoint_events: u64,
-    pub(crate) checkpoint_interval: Duration,
-    /// How the processes of the service end, one after the other.
-    pub(crate) deaths: Vec<Death>,
+    pub(crate) settings: Settings,
+    /// For each of the processes that run side by side: how it and those that follow it end, one after the other.
+    pub(crate) deaths: Vec<Vec<Death>>,
     /// What happens to the server and to the network, one after the other.
     pub(crate) faults: Vec<Fault>,
+}
+
+/// How the service is set up.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    #[arg(long)]
+    pub(crate) batch_size: u32,
+    #[arg(long)]
+    pub(crate) concurrency: usize,
+    #[arg(long)]
+    pub(crate) in_flight_events: usize,
+    #[arg(long)]
+    pub(crate) checkpoint_events: u64,
+    /// In milliseconds
+    #[arg(long)]
+    pub(crate) checkpoint_interval: u64,
+    /// 1 for none
+    #[arg(long)]
+    pub(crate) partitions: u32,
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// One process, and then the next one
+    Single,
+    /// Two replicas, of which one is active
+    Standby,
+    /// Two replicas that share the work
+    Shared,
+    /// One process, which begins with a snapshot
+    Snapshot,
+    /// One process, for which the server splits large events
+    Split,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +78,18 @@ pub(crate) struct Death {
     pub(crate) point: Option<(&'static str, u64)>,
     /// ..unless so many events were handled before that.
     pub(crate) after: u64,
-    /// What happens then: SIGTERM, else SIGKILL.
-    pub(crate) is_asked: bool,
+    /// What happens then.
+    pub(crate) manner: Manner,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM.
+    Ask,
+    /// SIGSTOP, also where it comes to its point, and when another one has taken over, SIGCONT: it lives on.
+    Pause,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,60 +116,162 @@ pub(crate) enum FaultKind {
 }
 
 impl Plan {
-    pub(crate) fn of(seed: u64, events: u64) -> Self {
+    /// The plan of this seed, of a run of this `kind` where one is asked for.
+    pub(crate) fn of(seed: u64, events: u64, kind: Option<Kind>) -> Self {
         let mut rng = Rng::with_seed(seed);
+        // Runs one after the other go through all points.
+        let must = POINTS.get(seed as usize % POINTS.len().max(1)).copied();
+        let drawn = Kind::draw(&mut rng);
+        let kind = kind.unwrap_or_else(|| must.and_then(Kind::of_point).unwrap_or(drawn));
+        let must = must.filter(|point| kind.has(point));
         let deployment = match rng.u8(..5) {
             0 => Deployment::Set,
             _ => Deployment::Single,
         };
-        let kills = rng.u64(3..=5);
-        let deaths: Vec<_> = (0..kills)
-            .map(|index| {
-                // Runs one after the other go through all points.
-                let must = (index == 0).then(|| POINTS.get(seed as usize % POINTS.len().max(1)));
-                let share = events / (kills + 1);
-                let after = share * (index + 1) - rng.u64(..=share / 2);
-                death(&mut rng, must.flatten().copied(), after, share)
-            })
-            .collect();
-        let first_point = deaths[0].point.map_or("", |(point, _)| point);
-        let starts_now = first_point.starts_with("start.first_") || rng.bool();
+        let deaths = deaths(&mut rng, kind, must, events);
+        let starts_now = must.is_some_and(|point| point.starts_with("start.first_"))
+            || kind == Kind::Snapshot
+            || rng.bool();
         Self {
             seed,
             events,
+            kind,
             deployment,
             starts_now,
             lead: [100, 500, 2_000, u64::MAX][rng.usize(..4)],
-            batch_size: [1, 20, 101, 2_000][rng.usize(..4)].max(events as u32 / 500),
-            checkpoint_events: [10, 100, 1_000][rng.usize(..3)],
-            checkpoint_interval: Duration::from_millis([20, 200, 1_000][rng.usize(..3)]),
+            settings: Settings {
+                batch_size: [1, 20, 101, 2_000][rng.usize(..4)].max(events as u32 / 500),
+                concurrency: [1, 4, 16][rng.usize(..3)],
+                in_flight_events: [64, 256, 1_024][rng.usize(..3)],
+                checkpoint_events: [10, 100, 1_000][rng.usize(..3)],
+                checkpoint_interval: [20, 200, 1_000][rng.usize(..3)],
+                partitions: match kind {
+                    Kind::Shared => rng.u32(2..=4),
+                    _ => 1,
+                },
+            },
             faults: faults(&mut rng, deployment, events),
             deaths,
         }
     }
+}
 
-    /// How many events may be done and not covered by a checkpoint: those of the checkpoints that are being saved, wait
-    /// to be saved and are due, and what is in flight.
+impl Settings {
+    /// The arguments with which a process has these settings.
+    pub(crate) fn to_args(self) -> Vec<String> {
+        let Self {
+            batch_size,
+            concurrency,
+            in_flight_events,
+            checkpoint_events,
+            checkpoint_interval,
+            partitions,
+        } = self;
+        vec![
+            format!("--batch-size={batch_size}"),
+            format!("--concurrency={concurrency}"),
+            format!("--in-flight-events={in_flight_events}"),
+            format!("--checkpoint-events={checkpoint_events}"),
+            format!("--checkpoint-interval={checkpoint_interval}"),
+            format!("--partitions={partitions}"),
+        ]
+    }
+
+    /// How many events may be done and not covered by a checkpoint.
+    ///
+    /// No event is taken in while as many as checkpoints are about were passed since the last one, or as many as may be
+    /// are in flight. So there are never more of the two together, when a checkpoint is taken: then one may be being
+    /// saved, and one may wait to be.
     pub(crate) fn uncommitted(&self) -> usize {
-        const IN_FLIGHT: usize = 1_024;
-        3 * self.checkpoint_events as usize + IN_FLIGHT
+        3 * (self.checkpoint_events as usize + self.in_flight_events)
     }
 }
 
-fn death(rng: &mut Rng, must: Option<&'static str>, after: u64, share: u64) -> Death {
+impl Kind {
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.u8(..20) {
+            0..9 => Self::Single,
+            9..14 => Self::Standby,
+            14..17 => Self::Shared,
+            17..19 => Self::Snapshot,
+            _ => Self::Split,
+        }
+    }
+
+    /// The only one in which a process comes to `point`, if it is only one.
+    fn of_point(point: &str) -> Option<Self> {
+        match point.split_once('.')? {
+            ("snapshot", _) => Some(Self::Snapshot),
+            ("partition", _) => Some(Self::Shared),
+            ("fragment", _) => Some(Self::Split),
+            _ => None,
+        }
+    }
+
+    fn has(self, point: &str) -> bool {
+        Self::of_point(point).is_none_or(|kind| kind == self)
+    }
+
+    /// The points that a process comes to; only its own, if there are any and they are asked for.
+    fn points(self, own: bool) -> Vec<&'static str> {
+        let points = || POINTS.iter().copied();
+        let all = points().filter(|point| self.has(point));
+        let is_own = |point: &&str| Self::of_point(point).is_some();
+        let has_own = points().any(|point| Self::of_point(point) == Some(self));
+        all.filter(|point| !(own && has_own) || is_own(point))
+            .collect()
+    }
+
+    /// How many processes run side by side.
+    fn processes(self) -> u64 {
+        match self {
+            Self::Standby | Self::Shared => 2,
+            _ => 1,
+        }
+    }
+}
+
+fn deaths(
+    rng: &mut Rng,
+    kind: Kind,
+    mut must: Option<&'static str>,
+    events: u64,
+) -> Vec<Vec<Death>> {
+    let processes = kind.processes();
+    let count = rng.u64(3..=5).max(processes * 2);
+    let share = events / (count + 1);
+    let mut deaths = vec![Vec::new(); processes as usize];
+    for index in 0..count {
+        let after = share * (index + 1) - rng.u64(..=share / 2);
+        let death = death(rng, kind, must.take(), after, share);
+        deaths[(index % processes) as usize].push(death);
+    }
+    deaths
+}
+
+fn death(rng: &mut Rng, kind: Kind, must: Option<&'static str>, after: u64, share: u64) -> Death {
+    /// Where a process may stop for a while: where what it does next is seen by others.
+    const PAUSES: &[&str] = &["checkpoint.sending", "effect.before", "effect.after"];
+    let is_paused = must.is_none() && kind.processes() > 1 && rng.u8(..3) == 0;
     let point = must.or_else(|| {
-        let is_at_point = !POINTS.is_empty() && rng.u8(..10) < 6;
-        is_at_point.then(|| POINTS[rng.usize(..POINTS.len())])
+        let points: Vec<_> = match is_paused {
+            true => PAUSES.to_vec(),
+            false => kind.points(rng.bool()),
+        };
+        let is_at_point = !points.is_empty() && rng.u8(..10) < 6;
+        is_at_point.then(|| points[rng.usize(..points.len())])
     });
     let point = point.map(|point| (point, countdown(rng, point, share)));
-    let is_asked = match point {
-        Some((point, _)) => point.starts_with("shutdown."),
-        None => rng.u8(..4) == 0,
+    let manner = match point {
+        _ if is_paused => Manner::Pause,
+        Some((point, _)) if point.starts_with("shutdown.") => Manner::Ask,
+        None if rng.u8(..4) == 0 => Manner::Ask,
+        _ => Manner::Kill,
     };
     Death {
         point,
         after,
-        is_asked,
+        manner,
     }
 }
 
@@ -133,6 +279,7 @@ fn death(rng: &mut Rng, must: Option<&'static str>, after: u64, share: u64) -> D
 fn countdown(rng: &mut Rng, point: &str, share: u64) -> u64 {
     let most = match point.split_once('.').unwrap_or((point, "")) {
         ("start" | "shutdown", _) | (_, "reopened" | "written" | "failed") => 1,
+        ("partition", _) => 1,
         ("event" | "effect", _) => share / 2,
         _ => 4,
     };
@@ -181,6 +328,13 @@ fn fault_of_set(rng: &mut Rng) -> FaultKind {
     }
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value().expect("none is skipped");
+        f.write_str(value.get_name())
+    }
+}
+
 impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -209,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_one_plan() {
-        let plan = |seed| format!("{:?}", Plan::of(seed, 10_000));
+        let plan = |seed| format!("{:?}", Plan::of(seed, 10_000, None));
         assert_eq!(plan(7), plan(7));
         assert_ne!(plan(7), plan(8));
     }
@@ -217,11 +371,26 @@ mod tests {
     #[test]
     fn whatever_happens_happens_while_there_are_events() {
         for seed in 0..200 {
-            let plan = Plan::of(seed, 10_000);
-            let deaths = plan.deaths.iter().map(|death| death.after);
+            let plan = Plan::of(seed, 10_000, None);
             let faults = plan.faults.iter().map(|fault| fault.after);
-            assert!(deaths.clone().is_sorted() && faults.clone().is_sorted());
-            assert!(deaths.chain(faults).all(|after| after < 10_000), "{seed}");
+            assert!(faults.is_sorted());
+            assert!(plan.faults.iter().all(|fault| fault.after < 10_000));
+            for deaths in plan.deaths {
+                assert!(deaths.iter().map(|death| death.after).is_sorted());
+                assert!(deaths.iter().all(|death| death.after < 10_000), "{seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_kinds_of_runs_come_up() {
+        for kind in Kind::value_variants() {
+            let mut seeds = 0..100;
+            assert!(
+                seeds.any(|seed| Plan::of(seed, 10_000, None).kind == *kind),
+                "{kind}"
+            );
+            assert_eq!(Plan::of(1, 10_000, Some(*kind)).kind, *kind);
         }
     }
 }

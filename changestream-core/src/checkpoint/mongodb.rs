@@ -9,7 +9,7 @@ use crate::{
     connection::close_if_unauthorized,
     error::StoreError,
     gap::Gap,
-    partition,
+    mutant, partition,
 };
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
@@ -107,8 +107,11 @@ impl CheckpointStore for MongoCheckpoints {
             .filter(|field| !fields.contains_key(field))
             .map(|field| (field.to_owned(), "".into()))
             .collect();
-        let own = doc! {
-            "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
+        let own = match mutant::is_broken!("no_fence") {
+            true => doc! { "_id": runtime },
+            false => doc! {
+                "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
+            },
         };
         let update = doc! { "$set": fields, "$unset": absent, "$currentDate": { "savedAt": true } };
         match self.collection.update_one(own, update).upsert(true).await {
