@@ -10,7 +10,7 @@ use changestream::{
 };
 use mongodb::bson::doc;
 use support::{
-    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually, recorder,
+    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually, gated, recorder,
     store::{Faults, FaultyCheckpoints},
     token_time,
 };
@@ -18,23 +18,6 @@ use tokio::sync::Semaphore;
 
 fn builder<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
     scene.runtime(seen).handlers([recorder(&["orders"])])
-}
-
-/// A handler that notes an event and then waits for a permit.
-fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
-    let gate = Arc::clone(gate);
-    let handler = async move |State(seen): State<Seen>, change: RawChange| {
-        seen.push(Event::of(&change, 1));
-        gate.acquire().await?.forget();
-        Ok::<_, HandlerError>(())
-    };
-    let handler = move |seen: State<Seen>, change: RawChange| {
-        let handler = handler.clone();
-        async move { handler(seen, change).await }
-    };
-    HandlerSpec::new("gated", handler)
-        .collections(["orders"])
-        .timeout(Duration::from_secs(3600))
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use mongodb::bson::{Document, doc};
 use support::{
     BoxError, Event, RUNTIME, Scene, Seen, Started, TestResult, eventually,
     failpoint::{Failure, fail},
+    gated,
     oplog::{forgetful_scene, roll_over},
     recorder,
     store::{Faults, FaultyCheckpoints, FaultySnapshots},
@@ -145,21 +146,6 @@ async fn a_crash_between_gap_and_move_finds_the_same_gap_again() -> TestResult {
 fn taking_snapshots<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
     let builder = scene.runtime(seen).snapshot(Snapshot::Initial);
     builder.on_lost_history(OnLostHistory::Snapshot)
-}
-
-/// A handler that takes a permit for each event.
-fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
-    let gate = Arc::clone(gate);
-    let handle = move |State(seen): State<Seen>, change: RawChange| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await?.forget();
-            seen.push(Event::of(&change, 1));
-            Ok::<_, HandlerError>(())
-        }
-    };
-    let handler = HandlerSpec::new("gated", handle).collections(["orders"]);
-    handler.timeout(Duration::from_secs(3600))
 }
 
 fn rows(events: &[Event]) -> Vec<(i64, i64)> {
@@ -313,7 +299,8 @@ async fn a_crash_in_the_middle_of_the_snapshot_goes_on_with_it() -> TestResult {
         Started::new(builder.snapshot_chunk(20).handlers([gated(&gate)]))
     };
     let runtime = start(110);
-    seen.count(110).await;
+    // One more has begun.
+    seen.count(111).await;
     runtime.crash().await;
 
     let changes = doc! { "$set": { "n": 8_000_i64 } };

@@ -65,7 +65,7 @@ impl<D> RuntimeBuilder<(), D> {
 impl<S, D> RuntimeBuilder<S, D> {
     /// Names the runtime. The name keys its checkpoint, lease, dead letters and metrics: keep it over restarts,
     /// and give each service its own. Of several that run under one name, one is active, and the others stand
-    /// by.
+    /// by. It may not end in a slash and a number, as the names of [partitions](Self::partitions) do.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -400,10 +400,11 @@ impl<S> RuntimeBuilder<S> {
     ///
     /// # Errors
     ///
-    /// A configuration error when there is no name or no handler, when two handlers or two sinks share a
-    /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, when
-    /// the lease is shorter than a second or longer than a day, or when there are no partitions, more than 64, or
-    /// more than one and a handler whose [`key`](Self::partitions) cannot be split.
+    /// A configuration error when there is no name or no handler, when the name ends in a slash and a number, as those
+    /// of partitions do, when two handlers or two sinks share a name, when a handler names an unknown sink, a bad
+    /// path or no operation, when a duration is zero, when the lease is shorter than a second or longer than a day,
+    /// when there are no partitions, more than 64, or more than one and a handler whose [`key`](Self::partitions)
+    /// cannot be split, or when the snapshot of [`OnLostHistory::Snapshot`] could not be taken.
     pub fn build(self) -> Result<Runtime, Error> {
         let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),

@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each test binary takes what it needs of the shared helpers"
 )]
 
@@ -10,11 +11,16 @@ pub(crate) mod child;
 pub(crate) mod commit;
 pub(crate) mod effect;
 pub(crate) mod failpoint;
+pub(crate) mod handler;
 pub(crate) mod lease;
 pub(crate) mod oplog;
+pub(crate) mod partition;
 pub(crate) mod service;
+pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod writer;
+
+pub(crate) use handler::{gated, recorder};
 
 use std::{
     error::Error as StdError,
@@ -303,19 +309,6 @@ impl Seen {
     }
 }
 
-/// A handler that notes what it sees of these collections, or of all where there are none.
-pub(crate) fn recorder(collections: &[&str]) -> HandlerSpec<Seen> {
-    async fn record(
-        State(seen): State<Seen>,
-        change: RawChange,
-        Attempt(attempt): Attempt,
-    ) -> Result<(), HandlerError> {
-        seen.push(Event::of(&change, attempt));
-        Ok(())
-    }
-    HandlerSpec::new("record", record).collections(collections.iter().copied())
-}
-
 /// A runtime that runs beside the test.
 pub(crate) struct Started {
     pub(crate) health: Health,
@@ -324,6 +317,11 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    /// A runtime that notes what it sees of `orders`.
+    pub(crate) fn recording<S>(scene: &Scene<S>, seen: &Seen) -> Self {
+        Self::new(scene.runtime(seen).handlers([recorder(&["orders"])]))
+    }
+
     pub(crate) fn new(builder: RuntimeBuilder<Seen>) -> Self {
         let runtime = builder.build().expect("a runtime");
         let (shutdown, asked) = oneshot::channel();
