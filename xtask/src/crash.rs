@@ -8,7 +8,10 @@ use std::{
 use changestream_testkit::Mongod;
 use clap::Args;
 
-use crate::command::{Outcome, Result, cargo, run};
+use crate::{
+    command::{Outcome, Result, cargo, run},
+    simulate::MUTANT,
+};
 
 /// What can be broken on purpose, by the variable [`MUTANT`], and the rule of the checker that must catch each, in which
 /// kind of runs.
@@ -18,7 +21,6 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("random_lane", "order", "single"),
     ("no_fence", "stale-commit", "standby"),
 ];
-const MUTANT: &str = "CHANGESTREAM_MUTANT";
 /// Runs that may pass before a mutant is caught.
 const MUTANT_RUNS: u64 = 20;
 /// The package and the program.

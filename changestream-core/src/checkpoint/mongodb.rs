@@ -107,7 +107,7 @@ impl CheckpointStore for MongoCheckpoints {
             .filter(|field| !fields.contains_key(field))
             .map(|field| (field.to_owned(), "".into()))
             .collect();
-        let own = match mutant::is_broken!("no_fence") {
+        let own = match mutant::is_broken("no_fence") {
             true => doc! { "_id": runtime },
             false => doc! {
                 "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
