@@ -144,7 +144,8 @@ impl<S, D> RuntimeBuilder<S, D> {
     }
 
     /// How many handlers run at a time, 16 by default, each on a lane of its own. Events of one key are
-    /// handled one after the other, in the order of the stream; with 1, all events are.
+    /// handled one after the other, in the order of the stream; with 1, all events are. A
+    /// [handler of batches](HandlerSpec::batch) has its own events in that order, and one batch at a time.
     pub fn concurrency(mut self, lanes: usize) -> Self {
         self.config.concurrency = lanes;
         self
@@ -380,6 +381,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         for handler in &handlers {
             let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
             check_positive(&format!("timeout of handler `{}`", handler.name), timeout)?;
+            check_batch(handler, self.config.in_flight_events)?;
         }
         for (sink, spec) in &self.sinks {
             let timeout = spec.policy.timeout.unwrap_or(self.config.policy.timeout);
@@ -419,7 +421,8 @@ impl<S> RuntimeBuilder<S> {
     /// # Errors
     ///
     /// A configuration error when there is no name or no handler, when two handlers or two sinks share a
-    /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, when
+    /// name, when a handler names an unknown sink, a bad path or no operation, or takes batches that it
+    /// [cannot](HandlerSpec::batch), when a duration is zero, when
     /// the lease is shorter than a second or longer than a day, or when there are no partitions, more than 64, or
     /// more than one and a handler whose [`key`](Self::partitions) cannot be split.
     pub fn build(self) -> Result<Runtime, Error> {
@@ -488,6 +491,17 @@ fn check_partitions(config: &Config, handlers: &[BoundHandler]) -> Result<(), Er
             handler.name
         ))),
         None => Ok(()),
+    }
+}
+
+fn check_batch(handler: &BoundHandler, in_flight: usize) -> Result<(), Error> {
+    match handler.batch {
+        Some(limits) if limits.max > in_flight => Err(Error::configuration(format!(
+            "handler `{}` takes batches of up to {} events, and {in_flight} may be in flight; lower its `max`, or \
+             raise `.in_flight_events(..)`",
+            handler.name, limits.max
+        ))),
+        _ => Ok(()),
     }
 }
 

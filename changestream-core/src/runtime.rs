@@ -119,7 +119,7 @@ impl Parts {
                 .collect();
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
-            let needs = handler.needs;
+            let (needs, batch) = (handler.needs, handler.batch);
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -134,6 +134,7 @@ impl Parts {
                 stack,
                 key,
                 needs,
+                batch,
             }
         });
         Engine {
