@@ -41,6 +41,32 @@
 //! your own.
 //! The signatures decide which documents the server is asked for.
 //!
+//! # Batches
+//!
+//! With `batch(max = 500, within = "200ms")` a handler takes a `Vec` of one extractor, and beside it [`State`],
+//! [`Attempt`] and what else implements [`FromBatch`]: see [`HandlerSpec::batch`].
+//!
+//! ```
+//! use changestream::prelude::*;
+//! use serde::Deserialize;
+//!
+//! #[derive(Debug, Deserialize)]
+//! struct Product {
+//!     sku: String,
+//! }
+//!
+//! #[on_change(coll = "products", op = ["insert", "replace"], batch(max = 500, within = "200ms"))]
+//! async fn index(products: Vec<FullDocument<Product>>) -> Result<(), HandlerError> {
+//!     let refused = products.iter().enumerate().filter(|(_, FullDocument(product))| product.sku.is_empty());
+//!     let failed: Vec<_> = refused.map(|(place, _)| (place, HandlerError::reject("no SKU"))).collect();
+//!     match failed.is_empty() {
+//!         true => Ok(()),
+//!         false => Err(HandlerError::partial(failed)),
+//!     }
+//! }
+//! # let _: Vec<HandlerSpec<()>> = handlers![index];
+//! ```
+//!
 //! # Results
 //!
 //! What a handler returns goes, as [`Message`]s, to the sinks that `to` names: see [`IntoMessages`]. A
@@ -65,7 +91,7 @@
 //!
 //! From the outside in, an event passes tracing, metrics, deduplication, delivery, dead letters, retry, the
 //! transaction, timeout and catch-panic, then the layers of [`RuntimeBuilder::layer`] and of [`HandlerSpec::layer`], which are any
-//! tower layers, then the handler.
+//! tower layers, then the handler. A batch is one call: [`ChangeRequest::changes`] gives its events.
 //!
 //! # Health
 //!
@@ -83,7 +109,7 @@
 //! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `oversize`, `timeout`, `panic` |
 //! | `changestream_retries_total` | counter | attempts | after the first |
 //! | `changestream_dead_letters_total` | counter | letters | written |
-//! | `changestream_duration_seconds` | histogram | seconds | from first attempt to result, retries and deliveries included |
+//! | `changestream_duration_seconds` | histogram | seconds | from first attempt at an event, a batch or a message to result, retries and deliveries included |
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
 //! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
@@ -91,7 +117,7 @@
 //! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `lease`, `checkpoints`, `dead_letters` |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
-//! (`sink`, `index`, `attempt`).
+//! (`sink`, `index`, `attempt`), and `batch` (`handler`, `events`, `attempt`). Counters count each event of a batch.
 //!
 //! # Features
 //!

@@ -30,7 +30,12 @@ async fn example(name: &str) -> PathBuf {
 
 #[tokio::test]
 async fn those_without_a_server_succeed() -> TestResult {
-    for name in ["custom_layer", "custom_extractor", "unit_test_a_handler"] {
+    for name in [
+        "custom_layer",
+        "custom_extractor",
+        "search_index",
+        "unit_test_a_handler",
+    ] {
         let output = within(name, Command::new(example(name).await).output()).await?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {stderr}");

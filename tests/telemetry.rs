@@ -335,3 +335,70 @@ async fn logs_hold_no_content_no_token_and_no_secret() -> TestResult {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_batch_has_one_span_and_counts_each_of_its_events() -> TestResult {
+    let recorder_of_metrics = DebuggingRecorder::new();
+    let snapshotter = recorder_of_metrics.snapshotter();
+    let _metrics = metrics::set_default_local_recorder(&recorder_of_metrics);
+    let closed = Closed::default();
+    let subscriber = tracing_subscriber::registry().with(closed.clone());
+    let _spans = tracing::subscriber::set_default(subscriber);
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    scene.insert(1..5).await?;
+    let handle =
+        async |State(seen): State<Seen>, batch: Vec<RawChange>, Attempt(attempt): Attempt| {
+            let mut failed = Vec::new();
+            for (place, change) in batch.iter().enumerate() {
+                let event = Event::of(change, attempt);
+                match (event.id, attempt) {
+                    (Some(2), 1) => failed.push((place, HandlerError::retry("once"))),
+                    (Some(3), _) => failed.push((place, HandlerError::reject("never"))),
+                    _ => seen.push(event),
+                }
+            }
+            match failed.is_empty() {
+                true => Ok(()),
+                false => Err(HandlerError::partial(failed)),
+            }
+        };
+    let spec = HandlerSpec::batch("bulk", 4, Duration::from_secs(3600), handle);
+    let builder = scene
+        .runtime(&seen)
+        .handlers([spec.collections(["orders"])]);
+    let runtime = Started::new(builder);
+    seen.all([1, 2, 4]).await;
+    runtime.stop().await?;
+
+    let metrics = metrics(&snapshotter);
+    for (name, expected) in [
+        ("changestream_events_total{handler=bulk,runtime=test}", 4),
+        ("changestream_retries_total{handler=bulk,runtime=test}", 1),
+        (
+            "changestream_dead_letters_total{handler=bulk,runtime=test}",
+            1,
+        ),
+        (
+            "changestream_errors_total{handler=bulk,kind=failed,runtime=test}",
+            2,
+        ),
+    ] {
+        let counted = Some(&DebugValue::Counter(expected));
+        assert_eq!(metrics.get(name), counted, "{name} of {metrics:#?}");
+    }
+    let in_flight = metrics.get("changestream_in_flight{handler=bulk,runtime=test}");
+    assert_eq!(in_flight, Some(&DebugValue::Gauge(0.0.into())));
+    let spans = closed.1.lock().expect("no panic").clone();
+    let batches: Vec<_> = spans
+        .iter()
+        .filter(|span| span["name"] == "batch")
+        .collect();
+    let [batch] = batches.as_slice() else {
+        panic!("{spans:#?}")
+    };
+    for (field, value) in [("handler", "bulk"), ("events", "4"), ("attempt", "2")] {
+        assert_eq!(batch[field], value, "{batch:#?}");
+    }
+    Ok(())
+}

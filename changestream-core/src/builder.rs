@@ -145,7 +145,8 @@ impl<S, D> RuntimeBuilder<S, D> {
     }
 
     /// How many handlers run at a time, 16 by default, each on a lane of its own. Events of one key are
-    /// handled one after the other, in the order of the stream; with 1, all events are.
+    /// handled one after the other, in the order of the stream; with 1, all events are. A
+    /// [handler of batches](HandlerSpec::batch) has its own events in that order, and one batch at a time.
     pub fn concurrency(mut self, lanes: usize) -> Self {
         self.config.concurrency = lanes;
         self
@@ -402,7 +403,7 @@ impl<S> RuntimeBuilder<S> {
     ///
     /// A configuration error when there is no name or no handler, when the name ends in a slash and a number, as those
     /// of partitions do, when two handlers or two sinks share a name, when a handler names an unknown sink, a bad
-    /// path or no operation, when a duration is zero, when the lease is shorter than a second or longer than a day,
+    /// path or no operation, or takes batches that it [cannot](HandlerSpec::batch), when a duration is zero, when the lease is shorter than a second or longer than a day,
     /// when there are no partitions, more than 64, or more than one and a handler whose [`key`](Self::partitions)
     /// cannot be split, or when the snapshot of [`OnLostHistory::Snapshot`] could not be taken.
     pub fn build(self) -> Result<Runtime, Error> {

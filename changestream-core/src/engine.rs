@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     event::RawChange,
     extract::Needs,
+    handler::BatchLimits,
     health::HealthReporter,
     key::KeyHasher,
     lane::Lanes,
@@ -44,6 +45,7 @@ pub(crate) struct Registered {
     pub(crate) stack: HandlerStack,
     pub(crate) key: KeyHasher,
     pub(crate) needs: Needs,
+    pub(crate) batch: Option<BatchLimits>,
 }
 
 impl Engine {

@@ -59,13 +59,14 @@ pub use event::{
     TruncatedArray, UpdateDescription,
 };
 pub use extract::{
-    Change, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State, Transaction,
+    Change, FromBatch, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State,
+    Transaction,
 };
 pub use filter::{FieldPath, Filter, InvalidPath};
 pub use gap::{Gap, GapKind};
 pub use handler::{
-    Attempt, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler, HandlerError,
-    HandlerSpec,
+    Attempt, BatchHandler, BoxHandler, ChangeRequest, Disposition, FailureKind, Handler,
+    HandlerError, HandlerSpec,
 };
 pub use health::{Health, RuntimeState};
 pub use layer::Backoff;

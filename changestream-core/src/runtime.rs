@@ -121,7 +121,7 @@ impl Parts {
                 .collect();
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
-            let needs = handler.needs;
+            let (needs, batch) = (handler.needs, handler.batch);
             let stack = handler_stack(
                 &self.name,
                 handler,
@@ -136,6 +136,7 @@ impl Parts {
                 stack,
                 key,
                 needs,
+                batch,
             }
         });
         Engine {

@@ -13,7 +13,7 @@ use crate::signature::Function;
 /// checked where `handlers!` is.
 pub(crate) fn checks(function: &Function) -> impl Iterator<Item = TokenStream> {
     let arguments = function.state().map(|state| arguments(function, state));
-    let output = function.output().map(output);
+    let output = function.output().map(|ty| output(ty, function.is_batch()));
     arguments
         .into_iter()
         .chain(output)
@@ -21,22 +21,31 @@ pub(crate) fn checks(function: &Function) -> impl Iterator<Item = TokenStream> {
 }
 
 fn arguments(function: &Function, state: &Type) -> TokenStream {
-    let arguments = function.arguments();
-    let calls = arguments.map(|ty| quote_spanned!(ty.span()=> argument::<#ty, #state>();));
-    quote! {
-        const fn argument<T: ::changestream::FromChange<S>, S>() {}
-        #(#calls)*
-    }
+    let checks = function.extractors().map(|(ty, extractor)| {
+        let extractor = extractor.ident();
+        let call = quote_spanned!(ty.span()=> argument::<#ty, #state>(););
+        quote!({
+            const fn argument<T: ::changestream::#extractor<S>, S>() {}
+            #call
+        })
+    });
+    quote!(#(#checks)*)
 }
 
-fn output(ty: &Type) -> TokenStream {
+fn output(ty: &Type, is_batch: bool) -> TokenStream {
     let (first, last) = ends(ty);
     let result = Ident::new("result", last);
     let reference = quote_spanned!(first=> &);
+    let signature = match is_batch {
+        true => quote!(fn output<E>(_: &::core::result::Result<(), E>) where),
+        false => quote! {
+            fn output<O, E>(_: &::core::result::Result<O, E>)
+            where
+                O: ::changestream::IntoMessages,
+        },
+    };
     quote! {
-        fn output<O, E>(_: &::core::result::Result<O, E>)
-        where
-            O: ::changestream::IntoMessages,
+        #signature
             E: ::core::convert::Into<::changestream::HandlerError>,
         {
         }

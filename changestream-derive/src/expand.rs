@@ -17,12 +17,21 @@ use crate::{
 /// A braced struct lives among the types only, which leaves the function callable under the same name.
 pub(crate) fn registration(function: &Function, spec: &Spec) -> TokenStream {
     let handler = function.ident();
-    let arguments = function.arguments();
-    let bounds =
-        arguments.map(|ty| quote_spanned!(ty.span()=> #ty: ::changestream::FromChange<__S>,));
+    let bounds = function.extractors().map(|(ty, extractor)| {
+        let extractor = extractor.ident();
+        quote_spanned!(ty.span()=> #ty: ::changestream::#extractor<__S>,)
+    });
     let name = &spec.name;
     let settings = settings(spec);
-    let body = quote!(::changestream::HandlerSpec::new(#name, #handler) #settings);
+    let new = match &spec.batch {
+        None => quote!(new(#name, #handler)),
+        Some(limits) => {
+            let max = Literal::u32_unsuffixed(limits.max);
+            let within = millis(limits.within);
+            quote!(batch(#name, #max, #within, #handler))
+        }
+    };
+    let body = quote!(::changestream::HandlerSpec::#new #settings);
     let attributes = shared_attributes(function);
     let checks = bounds::checks(function);
     let checks =

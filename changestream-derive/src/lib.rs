@@ -45,6 +45,7 @@ mod validate;
 /// | `timeout` | duration | how long one attempt may take | the runtime's |
 /// | `retries` | integer | how often a failed attempt is repeated | the runtime's |
 /// | `backoff` | duration | the wait before the first repetition, from which the others grow | the runtime's |
+/// | `batch` | `batch(max = 500, within = "200ms")` | the handler takes its events in a `Vec`: as many as `max`, and what there is so long after the first; without `to` and `key` | one at a time |
 ///
 /// A duration is a string of numbers with units, down to the millisecond: `"10s"`, `"200ms"`, `"1m 30s"`.
 ///
@@ -52,6 +53,9 @@ mod validate;
 ///
 /// An `async fn` that is not generic, takes up to eight extractors (types that implement `FromChange`), owned,
 /// and returns `Result<O, E>`, or an alias of it, where `O: IntoMessages` and `E: Into<HandlerError>`.
+///
+/// With `batch` it takes a `Vec<C>`, where `C` is an extractor, written as such, and beside it, before or after, at
+/// most two arguments that are of the whole batch (`FromBatch`: `State<_>`, `Attempt`), and returns `Result<(), E>`.
 ///
 /// Attributes stay on the function. `#[cfg(..)]` counts for the type beside it too.
 ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use syn::{Ident, LitInt, LitStr};
 
 /// The keys of the annotation, each with the value that error messages show for it.
-pub(crate) const KEYS: [(&str, &str); 10] = [
+pub(crate) const KEYS: [(&str, &str); 11] = [
     (
         "coll",
         r#"`coll = "orders"` or `coll = ["orders", "carts"]`"#,
@@ -25,11 +25,17 @@ pub(crate) const KEYS: [(&str, &str); 10] = [
     ("timeout", r#"`timeout = "10s"`"#),
     ("retries", "`retries = 5`"),
     ("backoff", r#"`backoff = "200ms"`"#),
+    ("batch", r#"`batch(max = 500, within = "200ms")`"#),
 ];
+
+/// The keys of `batch`, likewise.
+pub(crate) const BATCH_KEYS: [(&str, &str); 2] =
+    [("max", "`max = 500`"), ("within", r#"`within = "200ms"`"#)];
 
 /// How `key` is written.
 pub(crate) fn usage(key: &Ident) -> &'static str {
     KEYS.iter()
+        .chain(&BATCH_KEYS)
         .find(|(name, _)| key == name)
         .map_or("", |(_, usage)| usage)
 }
@@ -53,6 +59,14 @@ pub(crate) struct Annotation {
     pub(crate) timeout: Option<Setting<LitStr>>,
     pub(crate) retries: Option<Setting<LitInt>>,
     pub(crate) backoff: Option<Setting<LitStr>>,
+    pub(crate) batch: Option<Setting<Batch>>,
+}
+
+/// What stands in the parentheses of `batch`.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) max: Option<Setting<LitInt>>,
+    pub(crate) within: Option<Setting<LitStr>>,
 }
 
 /// What `HandlerSpec` is told. Mistaken values are left out, as if they had not been written.
@@ -67,6 +81,13 @@ pub(crate) struct Spec {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Option<u32>,
     pub(crate) backoff: Option<Duration>,
+    pub(crate) batch: Option<BatchLimits>,
+}
+
+/// How many events make a batch, and how long the first waits for the others.
+pub(crate) struct BatchLimits {
+    pub(crate) max: u32,
+    pub(crate) within: Duration,
 }
 
 /// An operation that `op` can name.

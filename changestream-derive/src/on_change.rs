@@ -20,13 +20,16 @@ fn added(
     errors: &mut Vec<Error>,
 ) -> Option<TokenStream> {
     let annotation = parse::annotation(annotation, errors);
-    let function: Function = match syn::parse2(item) {
+    let mut function: Function = match syn::parse2(item) {
         Ok(function) => function,
         Err(error) => {
             errors.push(error);
             return None;
         }
     };
+    if annotation.batch.is_some() {
+        function.take_batches();
+    }
     let spec = validate::spec(annotation, &function, errors);
     let before = errors.len();
     function.check(errors);

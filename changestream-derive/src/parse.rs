@@ -7,32 +7,45 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::{
     Error, Ident, Lit, LitInt, LitStr, Result, Token, bracketed,
     ext::IdentExt,
+    parenthesized,
     parse::{ParseStream, Parser},
     token,
 };
 
 use crate::{
-    model::{Annotation, KEYS, Setting, usage},
+    model::{Annotation, BATCH_KEYS, Batch, KEYS, Setting, usage},
     suggest::suggest,
 };
 
-const NOT_YET: [(&str, &str); 2] = [
-    ("when", "test the condition in the handler and return early"),
-    ("batch", "a handler takes one event at a time"),
-];
+const NOT_YET: [(&str, &str); 1] = [("when", "test the condition in the handler and return early")];
 
 /// Reads what stands in the parentheses of `#[on_change(..)]`.
 pub(crate) fn annotation(tokens: TokenStream, errors: &mut Vec<Error>) -> Annotation {
     let mut annotation = Annotation::default();
+    let mut nested = Vec::new();
+    entries(tokens, errors, |input| {
+        entry(input, &mut annotation, &mut nested)
+    });
+    errors.append(&mut nested);
+    annotation
+}
+
+fn entries(
+    tokens: TokenStream,
+    errors: &mut Vec<Error>,
+    mut entry: impl FnMut(ParseStream<'_>) -> Result<()>,
+) {
+    let mut found = Vec::new();
     let read = |input: ParseStream<'_>| {
         while !input.is_empty() {
-            if let Err(error) = entry(input, &mut annotation) {
-                errors.push(error);
+            if let Err(error) = entry(input) {
+                found.push(error);
                 rest_of_entry(input);
             }
             if let Err(error) = comma(input) {
-                errors.push(error);
-                let entry_follows = input.peek(Ident::peek_any) && input.peek2(Token![=]);
+                found.push(error);
+                let entry_follows = input.peek(Ident::peek_any)
+                    && (input.peek2(Token![=]) || input.peek2(token::Paren));
                 if !entry_follows {
                     rest_of_entry(input);
                     comma(input)?;
@@ -41,13 +54,16 @@ pub(crate) fn annotation(tokens: TokenStream, errors: &mut Vec<Error>) -> Annota
         }
         Ok(())
     };
-    if let Err(error) = read.parse2(tokens) {
-        errors.push(error);
-    }
-    annotation
+    let read = read.parse2(tokens);
+    errors.append(&mut found);
+    errors.extend(read.err());
 }
 
-fn entry(input: ParseStream<'_>, annotation: &mut Annotation) -> Result<()> {
+fn entry(
+    input: ParseStream<'_>,
+    annotation: &mut Annotation,
+    errors: &mut Vec<Error>,
+) -> Result<()> {
     let key = Ident::parse_any(input).map_err(|error| {
         Error::new(error.span(), r#"expected a key, such as `coll = "orders"`"#)
     })?;
@@ -67,12 +83,64 @@ fn entry(input: ParseStream<'_>, annotation: &mut Annotation) -> Result<()> {
         "timeout" => set_once(&mut annotation.timeout, key, input, string),
         "retries" => set_once(&mut annotation.retries, key, input, integer),
         "backoff" => set_once(&mut annotation.backoff, key, input, string),
+        "batch" => batch(&mut annotation.batch, key, input, errors),
         _ => {
             let suggestion = suggest(&name, "the keys", KEYS.iter().map(|(key, _)| *key));
             Err(Error::new(
                 key.span(),
                 format!("unknown key `{name}`: {suggestion}"),
             ))
+        }
+    }
+}
+
+/// `batch(..)`, whose mistakes are reported as those of the annotation are.
+fn batch(
+    slot: &mut Option<Setting<Batch>>,
+    key: Ident,
+    input: ParseStream<'_>,
+    errors: &mut Vec<Error>,
+) -> Result<()> {
+    let wrong = |problem: &str| {
+        let message = format!("`{key}` {problem}: write {}", usage(&key));
+        Error::new(key.span(), message)
+    };
+    if slot.is_some() {
+        return Err(wrong("is given twice"));
+    }
+    let mut value = Batch::default();
+    let before = errors.len();
+    if input.peek(token::Paren) {
+        let limits;
+        parenthesized!(limits in input);
+        entries(limits.parse()?, errors, |input| limit(input, &mut value));
+    } else {
+        errors.push(wrong("has its limits in parentheses"));
+        rest_of_entry(input);
+    }
+    if errors.len() == before {
+        if value.max.is_none() {
+            errors.push(wrong("needs `max`"));
+        }
+        if value.within.is_none() {
+            errors.push(wrong("needs `within`"));
+        }
+    }
+    *slot = Some(Setting { key, value });
+    Ok(())
+}
+
+fn limit(input: ParseStream<'_>, batch: &mut Batch) -> Result<()> {
+    let key = Ident::parse_any(input)
+        .map_err(|error| Error::new(error.span(), "expected `max` or `within`"))?;
+    match key.to_string().as_str() {
+        "max" => set_once(&mut batch.max, key, input, integer),
+        "within" => set_once(&mut batch.within, key, input, string),
+        name => {
+            let known = BATCH_KEYS.iter().map(|(key, _)| *key);
+            let suggestion = suggest(name, "the keys of `batch`", known);
+            let message = format!("unknown key `{name}` of `batch`: {suggestion}");
+            Err(Error::new(key.span(), message))
         }
     }
 }

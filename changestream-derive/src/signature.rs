@@ -1,22 +1,40 @@
 //! The function under the annotation: what it takes, what it returns, and whether it can be a handler at all.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::ToTokens;
+use quote::{ToTokens, format_ident};
 use syn::{
-    Attribute, Error, FnArg, LitStr, Result, ReturnType, Safety, Signature, Type, Visibility,
+    Attribute, Error, FnArg, LitStr, PathSegment, Result, ReturnType, Safety, Signature, Type,
+    Visibility,
     ext::IdentExt,
     parse::{Parse, ParseStream},
 };
 
-use crate::ty::{borrow, is_other, is_unit, path, type_arguments};
+use crate::ty::{borrow, is_other, is_unit, path, type_arguments, vec_item, written};
 
 const MAX_ARGUMENTS: usize = 8;
+
+/// The most arguments beside the `Vec` of a batch.
+const MAX_BESIDE_BATCH: usize = 2;
 
 /// The head of a function. Its body is never looked at.
 pub(crate) struct Function {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) visibility: Visibility,
     signature: Signature,
+    is_batch: bool,
+}
+
+/// What an argument has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extractor {
+    FromChange,
+    FromBatch,
+}
+
+impl Extractor {
+    pub(crate) fn ident(self) -> Ident {
+        format_ident!("{self:?}")
+    }
 }
 
 impl Parse for Function {
@@ -34,6 +52,7 @@ impl Parse for Function {
             attributes,
             visibility,
             signature,
+            is_batch: false,
         })
     }
 }
@@ -72,6 +91,24 @@ impl Function {
             })
     }
 
+    /// Says that it takes batches.
+    pub(crate) fn take_batches(&mut self) {
+        self.is_batch = true;
+    }
+
+    pub(crate) fn is_batch(&self) -> bool {
+        self.is_batch
+    }
+
+    /// The types that have to be extractors, and of what: the arguments, but for the `Vec` of a batch, whose items do.
+    pub(crate) fn extractors(&self) -> impl Iterator<Item = (&Type, Extractor)> {
+        self.arguments().map(|argument| match vec_item(argument) {
+            Some(item) if self.is_batch => (item, Extractor::FromChange),
+            _ if self.is_batch => (argument, Extractor::FromBatch),
+            _ => (argument, Extractor::FromChange),
+        })
+    }
+
     pub(crate) fn output(&self) -> Option<&Type> {
         match &self.signature.output {
             ReturnType::Type(_, output) => Some(output),
@@ -92,15 +129,24 @@ impl Function {
 
     /// Whether it returns `Result<(), _>` or an alias written alike.
     pub(crate) fn returns_unit(&self) -> bool {
-        let Some(last) = self
-            .output()
-            .and_then(path)
-            .and_then(|path| path.segments.last())
-        else {
+        let Some(last) = self.returned() else {
             return false;
         };
         let first = type_arguments(&last.arguments).first().copied();
         last.ident.to_string().ends_with("Result") && first.is_some_and(is_unit)
+    }
+
+    /// Whether it returns a `Result` of something else than `()`.
+    fn returns_other(&self) -> bool {
+        let Some(last) = self.returned() else {
+            return false;
+        };
+        let first = type_arguments(&last.arguments).first().copied();
+        last.ident == "Result" && first.is_some_and(|first| !is_unit(first))
+    }
+
+    fn returned(&self) -> Option<&PathSegment> {
+        path(self.output()?)?.segments.last()
     }
 
     /// Whether it is a method, next to which no other item can stand.
@@ -121,7 +167,43 @@ impl Function {
     pub(crate) fn check(&self, errors: &mut Vec<Error>) {
         self.check_qualifiers(errors);
         self.check_arguments(errors);
+        self.check_vecs(errors);
         self.check_output(errors);
+    }
+
+    fn check_vecs(&self, errors: &mut Vec<Error>) {
+        let vecs = self.arguments().filter_map(|ty| Some((ty, vec_item(ty)?)));
+        let vecs: Vec<_> = vecs.collect();
+        if self.is_batch && vecs.is_empty() {
+            let message = match self.arguments().find(|ty| !is_of_batch(ty)) {
+                Some(ty) => format!("here perhaps `Vec<{}>`", written(ty)),
+                None => "add an argument such as `Vec<Change<_>>`".to_owned(),
+            };
+            let message = format!("with `batch` a handler takes its events in a `Vec`: {message}");
+            errors.push(Error::new(self.signature.paren_token.span.join(), message));
+        }
+        if !self.is_batch {
+            for (ty, item) in vecs {
+                let message = format!(
+                    "a handler takes one event at a time: take `{}`, or add `batch(max = 500, within = \"200ms\")` to \
+                     take many",
+                    written(item)
+                );
+                errors.push(Error::new_spanned(ty, message));
+            }
+            return;
+        }
+        for (ty, _) in vecs.iter().skip(1) {
+            let message =
+                "a handler takes its batch in one `Vec`: `Change<_>` has everything about an event";
+            errors.push(Error::new_spanned(ty, message));
+        }
+        let mut beside = self.arguments().filter(|ty| vec_item(ty).is_none());
+        if let Some(surplus) = beside.nth(MAX_BESIDE_BATCH) {
+            let message =
+                format!("beside its `Vec`, a handler takes at most {MAX_BESIDE_BATCH} arguments");
+            errors.push(Error::new_spanned(surplus, message));
+        }
     }
 
     fn check_qualifiers(&self, errors: &mut Vec<Error>) {
@@ -209,7 +291,17 @@ impl Function {
             let message = "a handler returns a `Result`: write `Result<_, HandlerError>`";
             errors.push(Error::new_spanned(output, message));
         }
+        if self.is_batch && self.returns_other() {
+            let message = "nothing of a batch goes to a sink: return `Result<(), HandlerError>`";
+            errors.push(Error::new_spanned(output, message));
+        }
     }
+}
+
+/// Whether it is, as written, an argument that may stand beside a `Vec`.
+fn is_of_batch(ty: &Type) -> bool {
+    let last = path(ty).and_then(|path| path.segments.last());
+    last.is_some_and(|last| last.ident == "State" || last.ident == "Attempt")
 }
 
 /// Whether the attribute makes what it is on conditional.

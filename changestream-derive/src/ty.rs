@@ -1,6 +1,7 @@
 //! Types as they are written.
 
 use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::{GenericArgument, Path, PathArguments, Type};
 
 /// The path that the type is, if it is one.
@@ -23,6 +24,21 @@ pub(crate) fn type_arguments(arguments: &PathArguments) -> Vec<&Type> {
         _ => None,
     });
     types.collect()
+}
+
+/// What it is a `Vec` of, where it is written as one.
+pub(crate) fn vec_item(ty: &Type) -> Option<&Type> {
+    let last = path(ty)?.segments.last()?;
+    match type_arguments(&last.arguments).as_slice() {
+        [item] if last.ident == "Vec" => Some(*item),
+        _ => None,
+    }
+}
+
+/// The type as one would write it.
+pub(crate) fn written(ty: &Type) -> String {
+    let tokens = ty.to_token_stream().to_string();
+    tokens.replace(" < ", "<").replace(" >", ">")
 }
 
 pub(crate) fn is_unit(ty: &Type) -> bool {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use syn::{Error, LitInt, LitStr};
 
 use crate::{
-    model::{Annotation, Operation, Setting, Spec, usage},
+    model::{Annotation, Batch, BatchLimits, Operation, Setting, Spec, usage},
     signature::Function,
     suggest::suggest,
 };
@@ -16,7 +16,9 @@ type Check = fn(&str) -> Result<(), String>;
 /// Checks the annotation, by itself and against the function it is on.
 pub(crate) fn spec(annotation: Annotation, function: &Function, errors: &mut Vec<Error>) -> Spec {
     let operations = operations(&annotation, errors);
-    if let Some(to) = &annotation.to
+    if annotation.batch.is_some() {
+        fits_batch(&annotation, errors);
+    } else if let Some(to) = &annotation.to
         && function.returns_unit()
     {
         for sink in &to.value {
@@ -48,6 +50,37 @@ pub(crate) fn spec(annotation: Annotation, function: &Function, errors: &mut Vec
         backoff: annotation
             .backoff
             .and_then(|backoff| duration(&backoff, errors)),
+        batch: annotation.batch.map(|batch| limits(batch, errors)),
+    }
+}
+
+/// What a handler of batches cannot have.
+fn fits_batch(annotation: &Annotation, errors: &mut Vec<Error>) {
+    if let Some(to) = &annotation.to {
+        let message = "nothing of a batch goes to a sink: leave `to` out, or take events one by one, without `batch`";
+        errors.push(Error::new(to.key.span(), message));
+    }
+    if let Some(key) = &annotation.key {
+        let message = "the events of a handler of batches are all in one order: leave `key` out";
+        errors.push(Error::new(key.key.span(), message));
+    }
+}
+
+/// Mistaken ones are the least there are, lest the function be taken for a handler of single events.
+fn limits(batch: Setting<Batch>, errors: &mut Vec<Error>) -> BatchLimits {
+    let Batch { max, within } = batch.value;
+    let max = max.and_then(|max| match count(&max, errors)? {
+        0 => {
+            let message = format!("a batch has 1 event at least: write {}", usage(&max.key));
+            errors.push(Error::new(max.value.span(), message));
+            None
+        }
+        count => Some(count),
+    });
+    let within = within.and_then(|within| duration(&within, errors));
+    BatchLimits {
+        max: max.unwrap_or(1),
+        within: within.unwrap_or(Duration::from_millis(1)),
     }
 }
 

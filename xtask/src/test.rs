@@ -6,6 +6,7 @@ use crate::command::{self, Outcome, Result, cargo, first_line, mongodb_uri};
 const OLDEST: ServerVersion = ServerVersion::V4_4;
 /// The test files of the facade that must also pass on the oldest version: all that a server has a part in.
 const OLDEST_RUNS: &[&str] = &[
+    "batches",
     "checkpoints",
     "custom_extractors",
     "dead_letter_stores",

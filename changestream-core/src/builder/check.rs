@@ -46,6 +46,7 @@ pub(super) fn all(config: &Config, handlers: &[BoundHandler], sinks: &Sinks) -> 
     for handler in handlers {
         let timeout = handler.policy.timeout.unwrap_or(config.policy.timeout);
         positive(&format!("timeout of handler `{}`", handler.name), timeout)?;
+        batch(handler, config.in_flight_events)?;
     }
     for (sink, spec) in sinks {
         let timeout = spec.policy.timeout.unwrap_or(config.policy.timeout);
@@ -120,6 +121,17 @@ fn lost_history(config: &Config, handlers: &[BoundHandler]) -> Result<(), Error>
     Err(Error::configuration(format!(
         "`OnLostHistory::Snapshot` was chosen, and {obstacle}, or choose another `OnLostHistory`"
     )))
+}
+
+fn batch(handler: &BoundHandler, in_flight: usize) -> Result<(), Error> {
+    match handler.batch {
+        Some(limits) if limits.max > in_flight => Err(Error::configuration(format!(
+            "handler `{}` takes batches of up to {} events, and {in_flight} may be in flight; lower its `max`, or \
+             raise `.in_flight_events(..)`",
+            handler.name, limits.max
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn names(handlers: &[BoundHandler], sinks: &Sinks) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Extractors: the types a handler's arguments can have, and what each asks of the server.
 
+mod batch;
 mod change;
 mod full_document;
 mod needs;
@@ -10,6 +11,7 @@ mod rejection;
 mod state;
 mod transaction;
 
+pub use batch::FromBatch;
 pub use change::Change;
 pub use full_document::FullDocument;
 pub use needs::{Need, Needs};
@@ -50,7 +52,8 @@ use crate::handler::ChangeRequest;
             `Operation`, `Namespace`, `EventId`, `ClusterTime`, `Attempt`, `ResumeToken`, `State<S>`, `RawChange`, \
             `Transaction`, and `Option` of those",
     note = "to receive the changed document as `T`, which must be `Deserialize`, take `FullDocument<T>`; for a type \
-            of your own implement `FromChange<S>`"
+            of your own implement `FromChange<S>`",
+    note = "a `Vec` of one of them goes with `batch(max = .., within = ..)`, or `HandlerSpec::batch`"
 )]
 pub trait FromChange<S>: Send + Sized {
     /// What this extractor asks of the server; nothing by default.

@@ -1,5 +1,6 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use super::Partial;
 use crate::{error::BoxError, extract::Rejection};
 
 /// Why a handler or a sink did not succeed, and what happens next.
@@ -91,6 +92,52 @@ impl HandlerError {
     /// A failure that no retry can mend: the event goes straight to the dead letters.
     pub fn reject(source: impl Into<BoxError>) -> Self {
         Self::new(Disposition::Reject, FailureKind::Failed, source)
+    }
+
+    /// A failure of some items of a batch, each named by its place in the `Vec` that the handler was given, the
+    /// first of which is 0. The others are done.
+    ///
+    /// Those that may be retried come again together, in their order, as a smaller batch and a further attempt, once
+    /// the longest of their waits is over; meanwhile the handler gets no other batch. The others of those
+    /// named become dead letters, each with its own error. Where a document's events have to be in order, name
+    /// the later ones with the one that failed, for what is done is not undone.
+    ///
+    /// A place that is not in the batch makes all of it count as failed. So does any other error of a handler of
+    /// batches, a timeout or a panic. From a handler of single events it is an error like any other.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use changestream_core::{DocumentKey, HandlerError};
+    /// # async fn index(key: &DocumentKey) -> Result<(), std::io::Error> { Ok(()) }
+    ///
+    /// async fn index_all(keys: Vec<DocumentKey>) -> Result<(), HandlerError> {
+    ///     let mut failed = Vec::new();
+    ///     for (place, key) in keys.iter().enumerate() {
+    ///         if let Err(error) = index(key).await {
+    ///             failed.push((place, HandlerError::retry(error)));
+    ///         }
+    ///     }
+    ///     match failed.is_empty() {
+    ///         true => Ok(()),
+    ///         false => Err(HandlerError::partial(failed)),
+    ///     }
+    /// }
+    /// ```
+    pub fn partial(failed: impl IntoIterator<Item = (usize, HandlerError)>) -> Self {
+        Self::of_partial(Partial::failed(failed))
+    }
+
+    pub(crate) fn of_partial(partial: Partial) -> Self {
+        Self::new(Disposition::Retry, FailureKind::Failed, partial)
+    }
+
+    /// The failed items, where it names some.
+    pub(crate) fn into_partial(self) -> Result<Partial, Self> {
+        match self.source.downcast() {
+            Ok(partial) => Ok(*partial),
+            Err(source) => Err(Self { source, ..self }),
+        }
     }
 
     pub(crate) fn oversize() -> Self {

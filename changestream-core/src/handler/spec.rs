@@ -1,9 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bson::Document;
+use futures::TryFutureExt;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use super::{BoxHandler, ChangeRequest, Handler, HandlerError};
+use super::{BatchHandler, BatchLimits, BoxHandler, ChangeRequest, Handler, HandlerError};
 use crate::{
     error::{BoxError, Error},
     event::Operation,
@@ -37,6 +38,7 @@ pub struct HandlerSpec<S> {
     selection: Selection,
     fields: Vec<String>,
     needs: Needs,
+    batch: Option<BatchLimits>,
     sinks: Vec<String>,
     key: Option<String>,
     policy: PolicyOverrides,
@@ -59,6 +61,7 @@ pub(crate) struct BoundHandler {
     pub(crate) name: Arc<str>,
     pub(crate) selection: Selection,
     pub(crate) needs: Needs,
+    pub(crate) batch: Option<BatchLimits>,
     pub(crate) sinks: Vec<String>,
     pub(crate) key: Option<FieldPath>,
     pub(crate) policy: PolicyOverrides,
@@ -78,8 +81,68 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         H: Handler<Args, S>,
         Args: 'static,
     {
+        Self::of(name.into(), H::NEEDS, move |state| {
+            BoxHandler::new(service_fn(move |request: ChangeRequest| {
+                handler.clone().call(request, Arc::clone(&state))
+            }))
+        })
+    }
+
+    /// The same for a handler that takes its events in batches, one batch after the other, in the order of the
+    /// stream: of at most `max` events, and what there is `within` so much time of the first. It does not wait where
+    /// nothing more can come: when the runtime shuts down, or all that may be in flight is.
+    ///
+    /// An attempt is at a whole batch, and so is its timeout; [`HandlerError::partial`] names the items that failed.
+    /// An item that its extractor rejects becomes a dead letter, and the handler is called with the others. A dead
+    /// letter that is replayed is a batch of one. Nothing of a batch goes to a sink, and all events of the
+    /// handler have one order: it takes neither [`to`](Self::to) nor [`key`](Self::key).
+    ///
+    /// # Errors
+    ///
+    /// The runtime is not built when `max` or `within` is zero, or `max` is more than
+    /// [`in_flight_events`](crate::RuntimeBuilder::in_flight_events).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use changestream_core::{Change, HandlerError, HandlerSpec};
+    /// # #[derive(serde::Deserialize)]
+    /// # struct Product;
+    ///
+    /// async fn index(products: Vec<Change<Product>>) -> Result<(), HandlerError> {
+    ///     // One request to the search engine.
+    ///     Ok(())
+    /// }
+    ///
+    /// let spec: HandlerSpec<()> =
+    ///     HandlerSpec::batch("index", 500, Duration::from_millis(200), index).collections(["products"]);
+    /// ```
+    pub fn batch<H, Args>(name: impl Into<String>, max: usize, within: Duration, handler: H) -> Self
+    where
+        H: BatchHandler<Args, S>,
+        Args: 'static,
+    {
+        let spec = Self::of(name.into(), H::NEEDS, move |state| {
+            BoxHandler::new(service_fn(move |request: ChangeRequest| {
+                let call = handler.clone().call(request, Arc::clone(&state));
+                call.map_ok(|()| Vec::new())
+            }))
+        });
         Self {
-            name: name.into().into(),
+            batch: Some(BatchLimits { max, within }),
+            ..spec
+        }
+    }
+
+    fn of(
+        name: String,
+        needs: Needs,
+        bind: impl FnOnce(Arc<S>) -> BoxHandler + Send + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
             selection: Selection {
                 operations: vec![
                     Operation::Insert,
@@ -90,17 +153,14 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
                 ..Selection::default()
             },
             fields: Vec::new(),
-            needs: H::NEEDS,
+            needs,
+            batch: None,
             sinks: Vec::new(),
             key: None,
             policy: PolicyOverrides::default(),
             deduplicate: None,
             layers: Vec::new(),
-            bind: Box::new(move |state| {
-                BoxHandler::new(service_fn(move |request: ChangeRequest| {
-                    handler.clone().call(request, Arc::clone(&state))
-                }))
-            }),
+            bind: Box::new(bind),
         }
     }
 }
@@ -158,7 +218,7 @@ impl<S> HandlerSpec<S> {
         self
     }
 
-    /// Bounds each attempt at one event.
+    /// Bounds each attempt at one event, or at one batch.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.policy.timeout = Some(timeout);
@@ -276,6 +336,10 @@ impl<S> HandlerSpec<S> {
                     .into(),
             ));
         }
+        if let Some(limits) = self.batch {
+            self.check_batch(limits)
+                .map_err(|problem| wrong(problem.to_owned()))?;
+        }
         let key = self.key.as_ref().map(FieldPath::new).transpose();
         let key = key.map_err(|error| wrong(error.to_string()))?;
         Ok(BoundHandler {
@@ -284,11 +348,33 @@ impl<S> HandlerSpec<S> {
             key,
             service: (self.bind)(state),
             name: self.name,
+            batch: self.batch,
             sinks: self.sinks,
             policy: self.policy,
             deduplicate: self.deduplicate,
             layers: self.layers,
         })
+    }
+
+    fn check_batch(&self, limits: BatchLimits) -> Result<(), &'static str> {
+        match limits {
+            BatchLimits { max: 0, .. } => {
+                Err("its batches have room for 0 events; let `max` be 1 at least")
+            }
+            BatchLimits { within, .. } if within.is_zero() => Err(
+                "its batches wait for no time; let `within` be 1 ms at least, or take events one by one",
+            ),
+            _ if self.key.is_some() => {
+                Err("it takes batches, in which all its events have one order; remove `key`")
+            }
+            _ if !self.sinks.is_empty() => {
+                Err("it takes batches, and nothing of a batch goes to a sink; remove `to`")
+            }
+            _ if self.needs.transaction => {
+                Err("it takes batches, and a `Transaction` is of one event; take events one by one")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -313,6 +399,7 @@ impl<S> fmt::Debug for HandlerSpec<S> {
             .field("selection", &self.selection)
             .field("fields", &self.fields)
             .field("needs", &self.needs)
+            .field("batch", &self.batch)
             .field("sinks", &self.sinks)
             .field("key", &self.key)
             .field("policy", &self.policy)

@@ -1,9 +1,13 @@
-//! Lanes: events of one key in order, keys side by side, as many at a time as the bounds allow.
+//! Lanes: events of one key in order, keys side by side, as many at a time as the bounds allow. A handler of batches
+//! has all its events in one order, and one batch of them under way.
 
+mod buffer;
+mod state;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::{
-    collections::{HashMap, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
@@ -20,13 +24,17 @@ use crate::{
     config::Config,
     engine::{Engine, Registered},
     event::RawChange,
-    handler::ChangeRequest,
+    handler::{BatchItem, ChangeRequest},
     mutant,
     snapshot::Rows,
-    tracker::{Sequence, Tracker},
+    tracker::Tracker,
 };
 
+pub(crate) use buffer::Receipt;
 pub(crate) use turn::Turn;
+
+use buffer::Buffer;
+use state::{State, Taken, Ticket, Waiting, Work};
 
 /// The lanes with their handlers. Dropped, they end where they are.
 pub(crate) struct Lanes {
@@ -38,65 +46,45 @@ pub(crate) struct Lanes {
     workers: JoinSet<()>,
 }
 
-/// An event for one handler.
-struct Work {
-    change: RawChange,
-    handler: usize,
-    key: u64,
-    ticket: Ticket,
-}
-
-/// Where it is noted that a handler is done.
-enum Ticket {
-    Event(Sequence),
-    Row(Rows),
-}
-
 struct Shared {
     config: Config,
+    /// How many rows of snapshots are on the lanes at most, but for urgent ones.
+    room_for_rows: usize,
+    /// Whether a handler takes batches, which are in no order with the events of others.
+    has_batches: bool,
     state: Mutex<State>,
     /// There is work for a lane that has none.
     ready: Notify,
     /// What was waited for came to pass.
     progress: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    tracker: Tracker,
-    /// What no other event of its key is before.
-    ready: VecDeque<Work>,
-    /// The same of snapshots, for when no event is ready.
-    ready_rows: VecDeque<Work>,
-    /// How many rows handlers have still to be done with.
-    rows: usize,
-    /// There was no room for a row.
-    has_more_rows: bool,
-    /// For each key that has an event ready or under way, those behind it.
-    keys: HashMap<u64, VecDeque<Work>>,
-    /// The event in flight must be done before others come.
-    is_alone: bool,
-    waiting: Waiting,
-}
-
-/// What [`Lanes::progress`] tells of.
-#[derive(Clone, Copy, Default, PartialEq)]
-enum Waiting {
-    #[default]
-    No,
-    ForRoom,
-    UntilIdle,
+    /// A batch waits for more.
+    buffered: Notify,
 }
 
 impl Lanes {
     pub(crate) fn new(engine: Engine, config: Config) -> Self {
+        let limits = || engine.handlers.iter().map(|handler| handler.batch);
+        let largest = limits().flatten().map(|limits| limits.max).max();
+        let state = State {
+            buffers: match largest {
+                Some(_) => limits().map(|limits| limits.map(Buffer::new)).collect(),
+                None => Vec::new(),
+            },
+            ..State::default()
+        };
         let shared = Arc::new(Shared {
             config,
-            state: Mutex::default(),
+            has_batches: largest.is_some(),
+            room_for_rows: config.rows_in_flight().max(largest.unwrap_or(0)),
+            state: Mutex::new(state),
             ready: Notify::new(),
             progress: Notify::new(),
+            buffered: Notify::new(),
         });
         let mut workers = JoinSet::new();
+        if largest.is_some() {
+            workers.spawn(buffer::keep_time(Arc::clone(&shared)));
+        }
         for _ in 0..config.concurrency {
             workers.spawn(work(Arc::clone(&shared), engine.handlers.clone()));
         }
@@ -112,12 +100,18 @@ impl Lanes {
     ///
     /// An event of no document, as a drop, has none until all before it are done, and leaves none until it is.
     pub(crate) fn admit(&mut self, change: &RawChange) -> bool {
-        if !self.shared.lock().has_room_for(change, &self.shared.config) {
-            return false;
+        {
+            let mut state = self.shared.lock();
+            if !state.has_room_for(change, &self.shared.config) {
+                self.shared.begin_batches(&mut state);
+                return false;
+            }
+            state.waiting = Waiting::No;
         }
         let is_alone = self.route(change);
         let mut state = self.shared.lock();
         if is_alone && !state.is_idle() {
+            self.shared.begin_batches(&mut state);
             return false;
         }
         state.is_alone = is_alone;
@@ -131,14 +125,14 @@ impl Lanes {
 
     /// Takes a row of a snapshot in, if there is room beside the events, or it is urgent.
     pub(crate) fn admit_row(&mut self, row: &RawChange, in_flight: &Rows, is_urgent: bool) -> bool {
-        let room = self.shared.config.rows_in_flight();
-        let has_room = |state: &mut State| {
-            let has_room = !state.is_alone && (is_urgent || state.rows < room);
-            state.has_more_rows |= !has_room;
-            has_room
-        };
-        if !has_room(&mut self.shared.lock()) {
-            return false;
+        {
+            let mut state = self.shared.lock();
+            let is_full = state.rows >= self.shared.room_for_rows;
+            if state.is_alone || is_full && !is_urgent {
+                state.has_more_rows = true;
+                self.shared.begin_batches(&mut state);
+                return false;
+            }
         }
         self.route(row);
         let mut state = self.shared.lock();
@@ -163,11 +157,16 @@ impl Lanes {
             partition.is_none_or(|partition| partition.has(change, path))
         };
         let in_stream_order = self.shared.config.concurrency == 1;
+        let has_batches = self.shared.has_batches;
         let mut is_alone = false;
         self.routed.clear();
         let routed = router.route(change).filter(is_ours);
         self.routed.extend(routed.map(|handler| {
-            if in_stream_order {
+            // All of them are in one order: a batch may hold what would go alone.
+            if handlers[handler].batch.is_some() {
+                return (handler, 0);
+            }
+            if in_stream_order && !has_batches {
                 return (handler, 0);
             }
             let key = match mutant::is_broken("random_lane") {
@@ -175,7 +174,10 @@ impl Lanes {
                 false => handlers[handler].key.hash(change),
             };
             is_alone |= key.is_none();
-            (handler, key.unwrap_or(handler as u64))
+            match in_stream_order {
+                true => (handler, 0),
+                false => (handler, key.unwrap_or(handler as u64)),
+            }
         }));
         is_alone
     }
@@ -205,7 +207,12 @@ impl Lanes {
 
     /// Whether nothing is in flight; if something is, [`progress`](Self::progress) tells when it is done.
     pub(crate) fn is_idle(&self) -> bool {
-        self.shared.lock().is_idle()
+        let mut state = self.shared.lock();
+        let is_idle = state.is_idle();
+        if !is_idle {
+            self.shared.begin_batches(&mut state);
+        }
+        is_idle
     }
 }
 
@@ -215,12 +222,12 @@ impl Shared {
     }
 
     /// Waits for work, and for a turn at it.
-    async fn take(&self, lane: &Arc<Semaphore>) -> (Work, Turn) {
+    async fn take(&self, lane: &Arc<Semaphore>) -> (Taken, Turn) {
         loop {
             match Arc::clone(lane).try_acquire_owned() {
                 Ok(permit) => {
-                    if let Some(work) = self.lock().next_ready() {
-                        return (work, Turn::new(Arc::clone(lane), permit));
+                    if let Some(taken) = self.lock().next_ready() {
+                        return (taken, Turn::new(Arc::clone(lane), permit));
                     }
                 }
                 // Who was told of work and can't take it passes it on.
@@ -237,20 +244,59 @@ impl Shared {
     }
 
     fn add(&self, state: &mut State, change: &RawChange, handler: usize, key: u64, ticket: Ticket) {
-        let is_ready = state.add(Work {
+        let work = Work {
             change: change.clone(),
             handler,
             key,
             ticket,
-        });
-        if is_ready {
+        };
+        if let Some(buffer) = state.buffer(handler) {
+            if buffer.push(work) {
+                self.buffered.notify_one();
+            }
+            self.begin_batch_of(state, handler);
+        } else if state.add(work) {
             self.ready.notify_one();
         }
     }
 
-    fn finish(&self, Done { key, ticket }: Done) {
-        crate::crash_point!("event.handled");
-        let mut state = self.lock();
+    /// Begins the batches for which it is time.
+    fn begin_batches(&self, state: &mut State) {
+        for handler in 0..state.buffers.len() {
+            self.begin_batch_of(state, handler);
+        }
+    }
+
+    fn begin_batch_of(&self, state: &mut State, handler: usize) {
+        if state.begin_batch_of(handler) {
+            self.ready.notify_one();
+        }
+    }
+
+    fn finish(&self, finished: Finished) {
+        match finished {
+            Finished::One { key, ticket } => {
+                crate::crash_point!("event.handled");
+                let mut state = self.lock();
+                self.done(&mut state, ticket);
+                if let Some(next) = state.next_of(key) {
+                    state.push_ready(next);
+                    self.ready.notify_one();
+                }
+            }
+            Finished::Batch(handler) => {
+                let mut state = self.lock();
+                if let Some(buffer) = state.buffer(handler) {
+                    buffer.end();
+                }
+                self.begin_batch_of(&mut state, handler);
+                self.buffered.notify_one();
+            }
+        }
+    }
+
+    /// A handler is done with an event.
+    fn done(&self, state: &mut State, ticket: Ticket) {
         match ticket {
             Ticket::Event(sequence) => state.tracker.done(sequence),
             Ticket::Row(rows) => {
@@ -259,15 +305,11 @@ impl Shared {
             }
         }
         crate::crash_point!("event.done");
-        if let Some(next) = state.next_of(key) {
-            state.push_ready(next);
-            self.ready.notify_one();
-        }
         if state.has_come(&self.config) {
             state.waiting = Waiting::No;
             self.progress.notify_one();
         }
-        if state.have_rows_come(&self.config) {
+        if state.have_rows_come(self.room_for_rows) {
             state.has_more_rows = false;
             self.progress.notify_one();
         }
@@ -281,19 +323,33 @@ async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
     loop {
         tokio::select! {
             biased;
-            Some(done) = calls.next(), if !calls.is_empty() => shared.finish(done),
-            (work, turn) = shared.take(&lane) => {
+            Some(finished) = calls.next(), if !calls.is_empty() => shared.finish(finished),
+            (taken, turn) = shared.take(&lane) => {
                 crate::crash_point!("event.begun");
-                let Work { change, handler, key, ticket } = work;
-                let Registered { name, stack, .. } = &mut handlers[handler];
-                let request = ChangeRequest::new(change, Arc::clone(name), turn);
-                let Ok(stack) = stack.ready().await;
+                let (handler, request, finished) = match taken {
+                    Taken::One(Work { change, handler, key, ticket }) => {
+                        let name = Arc::clone(&handlers[handler].name);
+                        let request = ChangeRequest::new(change, name, turn);
+                        (handler, request, Finished::One { key, ticket })
+                    }
+                    Taken::Batch(handler, works) => {
+                        let item = |Work { change, ticket, .. }| BatchItem {
+                            change,
+                            receipt: Receipt::new(&shared, ticket),
+                        };
+                        let items = works.into_iter().map(item).collect();
+                        let name = Arc::clone(&handlers[handler].name);
+                        let request = ChangeRequest::of_batch(items, name, turn);
+                        let request = request.expect("a batch is begun where there are events");
+                        (handler, request, Finished::Batch(handler))
+                    }
+                };
+                let Ok(stack) = handlers[handler].stack.ready().await;
                 let mut call = stack.call(request);
-                let done = Done { key, ticket };
                 // Most calls need not be kept for later.
                 match futures::poll!(&mut call) {
-                    Poll::Ready(_) => shared.finish(done),
-                    Poll::Pending => calls.push(call.map(move |_| done)),
+                    Poll::Ready(_) => shared.finish(finished),
+                    Poll::Pending => calls.push(call.map(move |_| finished)),
                 }
             }
         }
@@ -301,96 +357,12 @@ async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
     }
 }
 
-/// What is done.
-struct Done {
-    key: u64,
-    ticket: Ticket,
-}
-
-impl State {
-    /// Whether there is room for `change`; if not, it is waited for.
-    fn has_room_for(&mut self, change: &RawChange, config: &Config) -> bool {
-        if self.is_alone {
-            return self.is_idle();
-        }
-        let events = self.tracker.events();
-        let has_room = events < config.in_flight_events
-            && self.tracker.bytes() + change.size() <= config.in_flight_bytes;
-        if events == 0 || has_room || mutant::is_broken("unbounded") {
-            return true;
-        }
-        self.waiting = Waiting::ForRoom;
-        false
-    }
-
-    /// Whether nothing is in flight; if something is, its end is waited for.
-    fn is_idle(&mut self) -> bool {
-        let is_idle = self.tracker.events() + self.rows == 0;
-        if !is_idle {
-            self.waiting = Waiting::UntilIdle;
-        }
-        is_idle
-    }
-
-    /// Whether no event of its key is before it.
-    fn add(&mut self, work: Work) -> bool {
-        match self.keys.get_mut(&work.key) {
-            Some(behind) => {
-                behind.push_back(work);
-                false
-            }
-            None => {
-                self.keys.insert(work.key, VecDeque::new());
-                self.push_ready(work);
-                true
-            }
-        }
-    }
-
-    fn push_ready(&mut self, work: Work) {
-        match work.ticket {
-            Ticket::Event(_) => self.ready.push_back(work),
-            Ticket::Row(_) => self.ready_rows.push_back(work),
-        }
-    }
-
-    /// Events go before rows.
-    fn next_ready(&mut self) -> Option<Work> {
-        self.ready
-            .pop_front()
-            .or_else(|| self.ready_rows.pop_front())
-    }
-
-    fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || !self.ready_rows.is_empty()
-    }
-
-    /// Whether the one who has more rows can go on.
-    fn have_rows_come(&self, config: &Config) -> bool {
-        self.has_more_rows && self.rows <= config.rows_in_flight() / 2
-    }
-
-    /// Whether the one who waits can go on, be it only to save a checkpoint.
-    fn has_come(&self, config: &Config) -> bool {
-        let tracker = &self.tracker;
-        let is_due = tracker.passed() >= config.checkpoint_events;
-        match self.waiting {
-            Waiting::No => false,
-            // Not at each event's end: whoever waits has many to bring.
-            Waiting::ForRoom => {
-                is_due
-                    || tracker.events() <= config.in_flight_events / 2
-                        && tracker.bytes() <= config.in_flight_bytes / 2
-            }
-            Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,
-        }
-    }
-
-    fn next_of(&mut self, key: u64) -> Option<Work> {
-        let next = self.keys.get_mut(&key)?.pop_front();
-        if next.is_none() {
-            self.keys.remove(&key);
-        }
-        next
-    }
+/// A call that is over.
+enum Finished {
+    One {
+        key: u64,
+        ticket: Ticket,
+    },
+    /// A batch of this handler, whose events are done already.
+    Batch(usize),
 }

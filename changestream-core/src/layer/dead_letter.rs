@@ -112,7 +112,8 @@ where
     }
 }
 
-async fn write(store: Arc<dyn DeadLetterStore>, letter: dead_letter::DeadLetter) {
+/// Tries until the letter is durable.
+pub(super) async fn write(store: Arc<dyn DeadLetterStore>, letter: dead_letter::DeadLetter) {
     tracing::warn!(
         id = letter.id(),
         kind = letter.kind(),

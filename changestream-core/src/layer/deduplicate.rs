@@ -81,7 +81,7 @@ where
 }
 
 /// Asks until there is an answer.
-async fn insistently<T, F>(ask: impl Fn() -> F) -> T
+pub(super) async fn insistently<T, F>(ask: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,
 {

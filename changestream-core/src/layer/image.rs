@@ -91,12 +91,12 @@ impl Service<ChangeRequest> for RequireImages {
     }
 
     fn call(&mut self, request: ChangeRequest) -> Self::Future {
-        match self.required.missing(request.change()) {
+        let lacking = |change| Some((self.required.missing(change)?, change));
+        let lacking = request.changes().find_map(lacking);
+        let error = lacking.map(|(image, change)| error(image, request.handler(), change));
+        match error {
             None => Either::Left(self.inner.call(request)),
-            Some(image) => {
-                let failed = fail(self.failure.clone(), error(image, &request));
-                Either::Right(Box::pin(failed))
-            }
+            Some(error) => Either::Right(Box::pin(fail(self.failure.clone(), error))),
         }
     }
 }
@@ -107,15 +107,14 @@ async fn fail(failure: mpsc::Sender<Error>, error: Error) -> Result<Outcome, Inf
     pending().await
 }
 
-fn error(image: &str, request: &ChangeRequest) -> Error {
-    let change = request.change();
+fn error(image: &str, handler: &str, change: &RawChange) -> Error {
     Error::new(
         Kind::MissingImage,
         format!(
             "handler `{}` requires the {image} of the {} {} of `{}`, which the server does not have: it was not \
              recorded, or has expired. The event comes again at the next start; to pass it, choose \
              `OnMissingImage::DeadLetter`, or take the image as `Option`",
-            request.handler(),
+            handler,
             change.operation(),
             change.event_id(),
             change.namespace(),

@@ -12,6 +12,7 @@ use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::StackRequest;
 use crate::handler::FailureKind;
 
 /// One handler's or one sink's metrics, resolved when they are first used, so that a recorder installed
@@ -103,7 +104,7 @@ fn describe() {
     describe_histogram!(
         "changestream_duration_seconds",
         Unit::Seconds,
-        "From the first attempt to the result, retries and deliveries included"
+        "From the first attempt at an event, a batch or a message to the result, retries and deliveries included"
     );
     describe_gauge!(
         "changestream_in_flight",
@@ -132,7 +133,7 @@ fn describe() {
     );
 }
 
-/// Counts calls, their duration, and those in flight.
+/// Counts events, the duration of calls, and events in flight.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics<S> {
     inner: S,
@@ -148,6 +149,7 @@ impl<S> Metrics<S> {
 impl<S, R> Service<R> for Metrics<S>
 where
     S: Service<R>,
+    R: StackRequest,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -158,9 +160,10 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        self.meter.handles().calls.increment(1);
+        let events = request.events();
+        self.meter.handles().calls.increment(events as u64);
         MetricsFuture {
-            call: Call::new(Arc::clone(&self.meter)),
+            call: Call::new(Arc::clone(&self.meter), events),
             inner: self.inner.call(request),
         }
     }
@@ -188,14 +191,16 @@ impl<F: Future> Future for MetricsFuture<F> {
 /// One call in flight, until it is dropped.
 struct Call {
     meter: Arc<Meter>,
+    events: usize,
     started: Instant,
 }
 
 impl Call {
-    fn new(meter: Arc<Meter>) -> Self {
-        meter.handles().in_flight.increment(1.0);
+    fn new(meter: Arc<Meter>, events: usize) -> Self {
+        meter.handles().in_flight.increment(events as f64);
         Self {
             meter,
+            events,
             started: Instant::now(),
         }
     }
@@ -207,6 +212,6 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.meter.handles().in_flight.decrement(1.0);
+        self.meter.handles().in_flight.decrement(self.events as f64);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Outermost first: [`Trace`], [`Metrics`], [`Deduplicate`] (where asked for), [`Deliver`] (handlers only),
 //! [`DeadLetter`], retry, [`Transact`] (handlers that take a transaction), [`Timeout`], [`CatchPanic`], the
-//! user's layers, the handler or sink itself.
+//! user's layers, the handler or sink itself. Around a handler of batches, [`Batches`] does the work of those from
+//! [`Deduplicate`] to retry.
 
+mod batch;
 mod catch_panic;
 mod dead_letter;
 mod deduplicate;
@@ -18,6 +20,7 @@ mod transact;
 
 pub use retry::Backoff;
 
+pub(crate) use batch::Batches;
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use deduplicate::Deduplicate;
@@ -45,6 +48,10 @@ pub(crate) trait StackRequest: Clone + Send + 'static {
     fn set_attempt(&mut self, attempt: Attempt);
     /// The turn on its lane, which it gives up while it waits to be tried again.
     fn turn(&self) -> &Turn;
+    /// How many events it is about.
+    fn events(&self) -> usize {
+        1
+    }
     fn span(&self) -> Span;
     fn dead_letter(&self, runtime: &str, error: &HandlerError) -> crate::dead_letter::DeadLetter;
 }

@@ -5,7 +5,7 @@ use tower::retry::Policy;
 use tracing::Span;
 
 use super::{Meter, StackRequest};
-use crate::handler::{Disposition, HandlerError};
+use crate::handler::{Attempt, Disposition, HandlerError};
 
 /// Exponential backoff with full jitter: each wait is drawn evenly between nothing and a ceiling that
 /// starts at `first` and doubles up to `max`.
@@ -49,6 +49,27 @@ impl RetryPolicy {
             meter,
         }
     }
+
+    /// A wait after so many attempts.
+    pub(super) fn backoff(&self, attempt: Attempt) -> Duration {
+        self.backoff.wait(attempt.0)
+    }
+
+    /// How long to wait for the next attempt after this one's error, `backoff` unless that says otherwise; `None`
+    /// where there is none.
+    pub(super) fn pause(
+        &self,
+        attempt: Attempt,
+        error: &HandlerError,
+        backoff: Duration,
+    ) -> Option<Duration> {
+        match error.disposition() {
+            _ if attempt.0 > self.retries => None,
+            Disposition::Retry => Some(backoff),
+            Disposition::RetryAfter(pause) => Some(pause),
+            Disposition::Reject => None,
+        }
+    }
 }
 
 impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
@@ -63,14 +84,7 @@ impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
         let attempt = request.attempt();
         error.set_attempts(attempt.0);
         self.meter.failed(error.kind());
-        if attempt.0 > self.retries {
-            return None;
-        }
-        let wait = match error.disposition() {
-            Disposition::Retry => self.backoff.wait(attempt.0),
-            Disposition::RetryAfter(pause) => pause,
-            Disposition::Reject => return None,
-        };
+        let wait = self.pause(attempt, error, self.backoff(attempt))?;
         self.meter.retried();
         tracing::debug!(attempt = attempt.0, kind = error.kind().as_str(), ?wait, %error, "retrying");
         request.set_attempt(attempt.next());

@@ -9,8 +9,8 @@ use tower::{
 };
 
 use super::{
-    Backoff, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics, Outcome, RetryPolicy,
-    SharedLayer, Timeout, Trace, Transact, deliver::Target,
+    Backoff, Batches, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics, Outcome,
+    RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
 };
 use crate::{
     dead_letter::DeadLetterStore,
@@ -75,6 +75,17 @@ pub(crate) fn handler_stack(
     let layers = layers.iter().chain(&handler.layers);
     let service = SharedLayer::apply_all(layers, handler.service);
     let service = bounded(service, policy);
+    if handler.batch.is_some() {
+        let batches = Batches {
+            attempt: service,
+            runtime: Arc::clone(runtime),
+            policy: policy.retry(&meter),
+            meter: Arc::clone(&meter),
+            dead_letters: Arc::clone(store),
+            processed: handler.deduplicate,
+        };
+        return HandlerStack::new(Trace::new(Metrics::new(batches, meter)));
+    }
     let service = match transactions.filter(|_| handler.needs.transaction) {
         None => Either::Left(service),
         Some(transactions) => Either::Right(Transact::new(

@@ -8,7 +8,7 @@ use tokio::{
 use tower::service_fn;
 
 use super::{
-    behaviour::{attempt, rng_at},
+    behaviour::{attempt, attempt_batch, rng_at},
     oracle::{Oracle, Part},
     store::Faulty,
     world::{COLLECTIONS, Ending, SINKS, World, millis, percent, position, token},
@@ -206,7 +206,19 @@ fn engine(world: &Arc<World>, oracle: &Arc<Oracle>, stores: &Stores, life: u32) 
 
 fn handler(world: &World, oracle: &Arc<Oracle>, life: u32, index: usize) -> HandlerSpec<()> {
     let plan = &world.handlers[index];
+    let collections = plan.collections.iter().map(|index| COLLECTIONS[*index]);
+    let operations = [Operation::Insert, Operation::Drop];
     let oracle = Arc::clone(oracle);
+    if let Some((max, within)) = plan.batch {
+        let max = max.min(world.config.in_flight_events);
+        let handle = move |batch: Vec<RawChange>, number: Attempt| {
+            let events = batch.iter().map(|change| oracle.event_at(&change.token()));
+            attempt_batch(Arc::clone(&oracle), life, events.collect(), index, number.0)
+        };
+        return HandlerSpec::batch(&plan.name, max, within, handle)
+            .operations(operations)
+            .collections(collections);
+    }
     let has_sinks = !plan.sinks.is_empty();
     let handle = move |change: RawChange, number: Attempt| {
         let oracle = Arc::clone(&oracle);
@@ -218,8 +230,8 @@ fn handler(world: &World, oracle: &Arc<Oracle>, life: u32, index: usize) -> Hand
         }
     };
     let spec = HandlerSpec::new(&plan.name, handle)
-        .operations([Operation::Insert, Operation::Drop])
-        .collections(plan.collections.iter().map(|index| COLLECTIONS[*index]))
+        .operations(operations)
+        .collections(collections)
         .to(plan.sinks.iter().map(|index| SINKS[*index]));
     match plan.by_group {
         true => spec.key("group"),

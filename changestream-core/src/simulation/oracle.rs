@@ -207,6 +207,29 @@ impl Oracle {
         }
     }
 
+    pub(super) fn begin_batch(
+        self: &Arc<Self>,
+        life: u32,
+        events: &[usize],
+        handler: usize,
+    ) -> Vec<Active> {
+        let others = {
+            let state = self.lock();
+            let of_handler = state.open.iter().filter(|(_, open)| *open == handler);
+            of_handler
+                .filter(|(event, _)| !events.contains(event))
+                .count()
+        };
+        if others > 0 {
+            let first = events[0];
+            let violation =
+                format!("the batch at event {first} does not wait for the one before it");
+            self.lock().violate(violation);
+        }
+        let begin = |event: &usize| self.begin(life, *event, handler, Part::Handler);
+        events.iter().map(begin).collect()
+    }
+
     pub(super) fn succeeded(&self, event: usize, handler: usize, part: Part) {
         let mut state = self.lock();
         state.note(self, Happening::Succeeded(event, handler, part));
@@ -334,7 +357,12 @@ impl State {
             self.open.push((event, handler));
         }
         let config = &world.config;
-        let mut calls = self.active.clone();
+        let is_batch = |handler: usize| world.handlers[handler].batch.is_some();
+        let call = |(event, handler): &(usize, usize)| match is_batch(*handler) {
+            true => (usize::MAX, *handler),
+            false => (*event, *handler),
+        };
+        let mut calls: Vec<_> = self.active.iter().map(call).collect();
         calls.sort_unstable();
         calls.dedup();
         if calls.len() > config.concurrency {
@@ -356,13 +384,17 @@ impl State {
         handler: usize,
         key: Option<Key>,
     ) -> Result<(), &'static str> {
-        if world.config.concurrency == 1 {
+        let is_batch = |handler: usize| world.handlers[handler].batch.is_some();
+        // Of a handler of batches, only its own events are in an order.
+        if world.config.concurrency == 1 && !is_batch(handler) {
             let is_next = self.latest.is_none_or(|latest| latest < (event, handler));
-            if !self.open.is_empty() || !is_next {
+            if self.open.iter().any(|(_, open)| !is_batch(*open)) || !is_next {
                 return Err("not in the order of the stream");
             }
         }
-        self.latest = Some((event, handler));
+        if !is_batch(handler) {
+            self.latest = Some((event, handler));
+        }
         let has_no_key =
             |event: &super::world::Event| event.wanted.iter().any(|(_, key)| key.is_none());
         let Some(key) = key else {
@@ -377,7 +409,7 @@ impl State {
         let before = self.last.insert((handler, key), event);
         match before {
             Some(before) if before >= event => Err("not in the order of its key"),
-            Some(before) if self.open.contains(&(before, handler)) => {
+            Some(before) if !is_batch(handler) && self.open.contains(&(before, handler)) => {
                 Err("does not wait for the event of its key before it")
             }
             _ => Ok(()),

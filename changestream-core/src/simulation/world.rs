@@ -28,6 +28,8 @@ pub(super) struct HandlerPlan {
     pub(super) by_group: bool,
     /// Places in [`SINKS`].
     pub(super) sinks: Vec<usize>,
+    /// How many events it takes at most, and how long the first waits for others, where it takes batches.
+    pub(super) batch: Option<(usize, Duration)>,
     /// How many of a hundred attempts go as they should.
     pub(super) good: u32,
 }
@@ -45,6 +47,8 @@ pub(super) struct Event {
 pub(super) enum Key {
     Group(i32),
     Document(usize, i32),
+    /// The one of all events of a handler of batches.
+    Handler,
 }
 
 /// When a life is asked to end, and when it is ended.
@@ -123,6 +127,7 @@ fn config(rng: &mut Rng) -> Config {
 fn handler(rng: &mut Rng, index: usize) -> HandlerPlan {
     let some = |rng: &mut Rng| -> Vec<usize> { (0..2).filter(|_| rng.bool()).collect() };
     let collections = some(rng);
+    let batch = (rng.u32(0..3) == 0).then(|| (rng.usize(1..=10), millis(rng, 1, 500)));
     HandlerPlan {
         name: format!("handler {index}"),
         collections: if collections.is_empty() {
@@ -130,8 +135,12 @@ fn handler(rng: &mut Rng, index: usize) -> HandlerPlan {
         } else {
             collections
         },
-        by_group: rng.bool(),
-        sinks: some(rng),
+        by_group: rng.bool() && batch.is_none(),
+        sinks: match batch {
+            Some(_) => Vec::new(),
+            None => some(rng),
+        },
+        batch,
         good: rng.u32(30..=100),
     }
 }
@@ -194,6 +203,7 @@ fn event(
         .enumerate()
         .filter(|(_, handler)| operation != "update" && handler.collections.contains(&collection));
     let key = |handler: &HandlerPlan| match group.filter(|_| handler.by_group) {
+        _ if handler.batch.is_some() => Some(Key::Handler),
         _ if is_keyless => None,
         Some(group) => Some(Key::Group(group)),
         None => Some(Key::Document(collection, id)),

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tower::{Service, ServiceExt};
 
@@ -10,8 +10,8 @@ use crate::{
     engine::{Engine, Registered},
     error::{Error, StoreError},
     event::RawChange,
-    handler::ChangeRequest,
-    lane::Turn,
+    handler::{BatchItem, ChangeRequest},
+    lane::{Receipt, Turn},
     layer::Outcome,
     lease::MemoryLeases,
     replay::{ReplayOutcome, Replayer},
@@ -46,18 +46,61 @@ impl TestRuntime {
         RuntimeBuilder::new(NoServer::default()).name("test")
     }
 
-    /// Runs an event through every handler that wants it, retries, deliveries and dead letters included. The handlers come one after the other.
+    /// Runs an event through every handler that wants it, retries, deliveries and dead letters included. The handlers
+    /// come one after the other. For a handler of batches it is a batch of one.
     pub async fn send(&mut self, change: impl Into<RawChange>) -> Report {
-        let change = change.into();
-        let mut outcomes = Vec::new();
-        for index in self.engine.router.route(&change) {
-            let Registered { name, stack, .. } = &mut self.engine.handlers[index];
-            let request = ChangeRequest::new(change.clone(), Arc::clone(name), Turn::default());
-            let Ok(stack) = stack.ready().await;
-            let Ok(outcome) = stack.call(request).await;
-            outcomes.push((Arc::clone(name), outcome));
+        self.send_all([change]).await
+    }
+
+    /// Runs events through every handler that wants them, one after the other; handlers of batches get theirs
+    /// together, in batches of as many as they take at most, without a wait for more. The report has each batch
+    /// once, as dead-lettered where an item of it is.
+    pub async fn send_all<C: Into<RawChange>>(
+        &mut self,
+        changes: impl IntoIterator<Item = C>,
+    ) -> Report {
+        let mut report = Report::default();
+        let mut batches = BTreeMap::<usize, Vec<BatchItem>>::new();
+        for change in changes {
+            let change = change.into();
+            let routed: Vec<_> = self.engine.router.route(&change).collect();
+            for handler in routed {
+                let Registered { name, batch, .. } = &self.engine.handlers[handler];
+                let Some(limits) = batch else {
+                    let (change, name) = (change.clone(), Arc::clone(name));
+                    let request = ChangeRequest::new(change, name, Turn::default());
+                    self.call(handler, request, &mut report).await;
+                    continue;
+                };
+                let items = batches.entry(handler).or_default();
+                items.push(BatchItem {
+                    change: change.clone(),
+                    receipt: Receipt::default(),
+                });
+                if items.len() == limits.max {
+                    let items = std::mem::take(items);
+                    self.call_batch(handler, items, &mut report).await;
+                }
+            }
         }
-        Report { outcomes }
+        for (handler, items) in batches {
+            self.call_batch(handler, items, &mut report).await;
+        }
+        report
+    }
+
+    async fn call_batch(&mut self, handler: usize, items: Vec<BatchItem>, report: &mut Report) {
+        let name = Arc::clone(&self.engine.handlers[handler].name);
+        if let Some(request) = ChangeRequest::of_batch(items, name, Turn::default()) {
+            self.call(handler, request, report).await;
+        }
+    }
+
+    async fn call(&mut self, handler: usize, request: ChangeRequest, report: &mut Report) {
+        let Registered { name, stack, .. } = &mut self.engine.handlers[handler];
+        let Ok(stack) = stack.ready().await;
+        let Ok(outcome) = stack.call(request).await;
+        report.outcomes.push((Arc::clone(name), outcome));
     }
 
     /// Replays the dead letters that `filter` lets through, as

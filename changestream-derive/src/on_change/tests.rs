@@ -89,6 +89,63 @@ fn the_expansion_is_what_one_would_write_by_hand() {
 }
 
 #[test]
+fn batches_are_what_one_would_write_by_hand() {
+    let function = quote! {
+        async fn index(State(app): State<App>, orders: Vec<Change<Order>>) -> Result<(), E> {}
+    };
+    let annotation = quote!(
+        coll = "orders",
+        op = "insert",
+        batch(max = 500, within = "1m 200ms")
+    );
+    let expansion = expand(annotation, function).to_string();
+    let bounds = quote! {
+        State<App>: ::changestream::FromBatch<__S>,
+        Change<Order>: ::changestream::FromChange<__S>,
+    };
+    let body = quote! {
+        ::changestream::HandlerSpec::batch(
+            "index", 500, ::core::time::Duration::from_millis(60200), index
+        )
+            .collections(["orders"])
+            .operations([::changestream::Operation::Insert])
+    };
+    for expected in [bounds, body] {
+        assert!(expansion.contains(&expected.to_string()), "{expansion}");
+    }
+}
+
+#[test]
+fn limits_of_batches() {
+    let batch = |limits: &str| {
+        let annotation = format!("batch({limits})").parse().expect("tokens");
+        let function = quote!(
+            async fn index(orders: Vec<RawChange>) -> Result<(), E> {}
+        );
+        errors_of(annotation, function)
+    };
+    for good in [
+        r#"max = 1, within = "1ms""#,
+        r#"within = "1h", max = 4294967295,"#,
+    ] {
+        assert_eq!(batch(good), [""; 0], "{good}");
+    }
+    for bad in [
+        "",
+        "max = 500",
+        r#"within = "1s""#,
+        r#"max = 0, within = "1s""#,
+        r#"max = 5, within = "0s""#,
+        r#"max = 5 within = "1s""#,
+        r#"max = 5, within = "1s", max = 5"#,
+        r#"max = 5, within = "1s", least = 1"#,
+        r#"5, within = "1s""#,
+    ] {
+        assert!(!batch(bad).is_empty(), "{bad}");
+    }
+}
+
+#[test]
 fn nothing_said_means_every_change_of_the_database() {
     assert_eq!(
         settings(""),

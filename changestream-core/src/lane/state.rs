@@ -1,0 +1,193 @@
+use std::collections::{HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::buffer::Buffer;
+use crate::{
+    config::Config,
+    event::RawChange,
+    mutant,
+    snapshot::Rows,
+    tracker::{Sequence, Tracker},
+};
+
+/// An event for one handler.
+pub(super) struct Work {
+    pub(super) change: RawChange,
+    pub(super) handler: usize,
+    pub(super) key: u64,
+    pub(super) ticket: Ticket,
+}
+
+impl Work {
+    pub(super) fn is_row(&self) -> bool {
+        matches!(self.ticket, Ticket::Row(_))
+    }
+}
+
+/// What a lane can take.
+pub(super) enum Ready {
+    One(Work),
+    /// What the buffer of this handler has when it is taken.
+    Batch(usize),
+}
+
+/// What a lane has taken.
+pub(super) enum Taken {
+    One(Work),
+    Batch(usize, Vec<Work>),
+}
+
+/// Where it is noted that a handler is done.
+#[derive(Clone)]
+pub(super) enum Ticket {
+    Event(Sequence),
+    Row(Rows),
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) tracker: Tracker,
+    /// What no other event of its key is before.
+    pub(super) ready: VecDeque<Ready>,
+    /// The same of snapshots, for when no event is ready.
+    pub(super) ready_rows: VecDeque<Work>,
+    /// How many rows handlers have still to be done with.
+    pub(super) rows: usize,
+    /// There was no room for a row.
+    pub(super) has_more_rows: bool,
+    /// For each key that has an event ready or under way, those behind it.
+    pub(super) keys: HashMap<u64, VecDeque<Work>>,
+    /// By handler, for those that take batches; empty where none does.
+    pub(super) buffers: Vec<Option<Buffer>>,
+    /// The event in flight must be done before others come.
+    pub(super) is_alone: bool,
+    pub(super) waiting: Waiting,
+}
+
+/// What [`Lanes::progress`] tells of.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) enum Waiting {
+    #[default]
+    No,
+    ForRoom,
+    UntilIdle,
+}
+
+impl State {
+    /// Whether there is room for `change`; if not, it is waited for.
+    pub(super) fn has_room_for(&mut self, change: &RawChange, config: &Config) -> bool {
+        if self.is_alone {
+            return self.is_idle();
+        }
+        let events = self.tracker.events();
+        let has_room = events < config.in_flight_events
+            && self.tracker.bytes() + change.size() <= config.in_flight_bytes;
+        if events == 0 || has_room || mutant::is_broken("unbounded") {
+            return true;
+        }
+        self.waiting = Waiting::ForRoom;
+        false
+    }
+
+    /// Whether nothing is in flight; if something is, its end is waited for.
+    pub(super) fn is_idle(&mut self) -> bool {
+        let is_idle = self.tracker.events() + self.rows == 0;
+        if !is_idle {
+            self.waiting = Waiting::UntilIdle;
+        }
+        is_idle
+    }
+
+    /// What waits for the next batch of a handler, where it takes batches.
+    pub(super) fn buffer(&mut self, handler: usize) -> Option<&mut Buffer> {
+        self.buffers.get_mut(handler)?.as_mut()
+    }
+
+    /// Whether a batch of this handler is ready that was not before.
+    pub(super) fn begin_batch_of(&mut self, handler: usize) -> bool {
+        let is_full = self.is_alone || self.waiting != Waiting::No;
+        let has_more_rows = self.has_more_rows;
+        let Some(buffer) = self.buffer(handler) else {
+            return false;
+        };
+        let is_all = is_full || has_more_rows && buffer.has_rows();
+        let begins = buffer.begin_if_due(is_all);
+        if begins {
+            self.ready.push_back(Ready::Batch(handler));
+        }
+        begins
+    }
+
+    /// When the next batch is to begin for which the time is set.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.buffers.iter().flatten().filter_map(Buffer::due).min()
+    }
+
+    /// Whether no event of its key is before it.
+    pub(super) fn add(&mut self, work: Work) -> bool {
+        match self.keys.get_mut(&work.key) {
+            Some(behind) => {
+                behind.push_back(work);
+                false
+            }
+            None => {
+                self.keys.insert(work.key, VecDeque::new());
+                self.push_ready(work);
+                true
+            }
+        }
+    }
+
+    pub(super) fn push_ready(&mut self, work: Work) {
+        match work.ticket {
+            Ticket::Event(_) => self.ready.push_back(Ready::One(work)),
+            Ticket::Row(_) => self.ready_rows.push_back(work),
+        }
+    }
+
+    /// Events go before rows.
+    pub(super) fn next_ready(&mut self) -> Option<Taken> {
+        match self.ready.pop_front() {
+            Some(Ready::One(work)) => Some(Taken::One(work)),
+            Some(Ready::Batch(handler)) => {
+                let works = self.buffer(handler)?.take();
+                Some(Taken::Batch(handler, works))
+            }
+            None => self.ready_rows.pop_front().map(Taken::One),
+        }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.ready_rows.is_empty()
+    }
+
+    /// Whether the one who has more rows can go on.
+    pub(super) fn have_rows_come(&self, room: usize) -> bool {
+        self.has_more_rows && self.rows <= room / 2
+    }
+
+    /// Whether the one who waits can go on, be it only to save a checkpoint.
+    pub(super) fn has_come(&self, config: &Config) -> bool {
+        let tracker = &self.tracker;
+        let is_due = tracker.passed() >= config.checkpoint_events;
+        match self.waiting {
+            Waiting::No => false,
+            // Not at each event's end: whoever waits has many to bring.
+            Waiting::ForRoom => {
+                is_due
+                    || tracker.events() <= config.in_flight_events / 2
+                        && tracker.bytes() <= config.in_flight_bytes / 2
+            }
+            Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,
+        }
+    }
+
+    pub(super) fn next_of(&mut self, key: u64) -> Option<Work> {
+        let next = self.keys.get_mut(&key)?.pop_front();
+        if next.is_none() {
+            self.keys.remove(&key);
+        }
+        next
+    }
+}

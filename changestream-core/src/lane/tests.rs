@@ -1,0 +1,228 @@
+//! Batches on the lanes, in virtual time.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::*;
+use crate::{
+    Attempt, HandlerError, HandlerSpec, MemoryCheckpoints, MemoryDeadLetters, MemoryLeases,
+    builder::RuntimeBuilder,
+    snapshot::MemorySnapshots,
+    testing::change::{self, DATABASE},
+};
+
+const WITHIN: Duration = Duration::from_millis(200);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A batch that the handler was given: when, which attempt, and the ids of its documents.
+type Seen = (Duration, u32, Vec<i32>);
+
+/// Lanes with a handler of batches of four orders at most, each of which takes `lasts`, and that fails as told.
+struct Stage {
+    lanes: Lanes,
+    seen: mpsc::UnboundedReceiver<Seen>,
+}
+
+fn id(change: &RawChange) -> i32 {
+    let key = change.document_key().expect("a key");
+    key.get("_id").expect("an integer").expect("an id")
+}
+
+impl Stage {
+    fn new(config: Config, lasts: Duration, fail: fn(u32, i32) -> Option<HandlerError>) -> Self {
+        let (tell, seen) = mpsc::unbounded_channel();
+        let began = Instant::now();
+        let orders = move |batch: Vec<RawChange>, Attempt(attempt): Attempt| {
+            let ids: Vec<_> = batch.iter().map(id).collect();
+            tell.send((began.elapsed(), attempt, ids.clone())).ok();
+            async move {
+                sleep(lasts).await;
+                let errors = ids.into_iter().map(|id| fail(attempt, id)).enumerate();
+                let failed: Vec<_> = errors
+                    .filter_map(|(place, error)| Some((place, error?)))
+                    .collect();
+                match failed.is_empty() {
+                    true => Ok(()),
+                    false => Err(HandlerError::partial(failed)),
+                }
+            }
+        };
+        let slow = || async {
+            sleep(60 * SECOND).await;
+            Ok::<_, HandlerError>(())
+        };
+        let builder = RuntimeBuilder::new(()).name("test").handlers([
+            HandlerSpec::batch("orders", 4, WITHIN, orders).collections(["orders"]),
+            HandlerSpec::new("returns", slow)
+                .collections(["returns"])
+                .timeout(120 * SECOND),
+        ]);
+        let parts = builder.into_parts(
+            |()| Arc::new(MemoryCheckpoints::default()),
+            |()| Arc::new(MemoryDeadLetters::default()),
+            |()| Arc::new(MemoryLeases::default()),
+            |()| Arc::new(MemorySnapshots::default()),
+        );
+        let ((), parts) = parts.expect("a valid runtime");
+        Self {
+            lanes: Lanes::new(parts.into_engine(DATABASE), config),
+            seen,
+        }
+    }
+
+    fn quick(config: Config) -> Self {
+        Self::new(config, Duration::ZERO, |_, _| None)
+    }
+
+    fn admit(&mut self, collection: &str, ids: impl IntoIterator<Item = i32>) -> bool {
+        ids.into_iter().all(|id| {
+            let change = change::insert(collection).id(id).build();
+            self.lanes.admit(&change)
+        })
+    }
+
+    fn admit_row(&mut self, collection: &str, id: i32, rows: &Rows) -> bool {
+        let row = change::snapshot(collection).id(id).build();
+        self.lanes.admit_row(&row, rows, false)
+    }
+
+    async fn next(&mut self) -> Seen {
+        self.seen.recv().await.expect("a batch")
+    }
+
+    async fn idle(&mut self) {
+        while !self.lanes.is_idle() {
+            self.lanes.progress().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_batch_does_not_wait() {
+    let mut stage = Stage::quick(Config::default());
+    assert!(stage.admit("orders", 1..=4));
+    assert_eq!(stage.next().await, (Duration::ZERO, 1, vec![1, 2, 3, 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_event_waits_so_long_for_others() {
+    let mut stage = Stage::quick(Config::default());
+    assert!(stage.admit("orders", [1]));
+    sleep(WITHIN / 2).await;
+    assert!(stage.admit("orders", [2]));
+    assert_eq!(stage.next().await, (WITHIN, 1, vec![1, 2]));
+    sleep(SECOND).await;
+    assert!(stage.admit("orders", [3]));
+    assert_eq!(
+        stage.next().await,
+        (WITHIN + SECOND + WITHIN, 1, vec![3]),
+        "counted from its first event"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_batch_is_under_way_and_the_next_takes_what_came_meanwhile() {
+    let mut stage = Stage::new(Config::default(), SECOND, |_, _| None);
+    assert!(stage.admit("orders", 1..=6));
+    assert_eq!(stage.next().await, (Duration::ZERO, 1, vec![1, 2, 3, 4]));
+    sleep(SECOND / 2).await;
+    assert!(stage.admit("orders", 7..=9));
+    assert_eq!(stage.next().await, (SECOND, 1, vec![5, 6, 7, 8]));
+    assert_eq!(
+        stage.next().await,
+        (2 * SECOND, 1, vec![9]),
+        "its time was over"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_come_before_the_next_batch() {
+    let mut stage = Stage::new(Config::default(), SECOND, |attempt, id| {
+        (attempt == 1 && id % 2 == 0).then(|| HandlerError::retry_after(10 * SECOND, "not yet"))
+    });
+    assert!(stage.admit("orders", 1..=5));
+    assert_eq!(stage.next().await.2, [1, 2, 3, 4]);
+    assert_eq!(stage.next().await, (11 * SECOND, 2, vec![2, 4]));
+    assert_eq!(stage.next().await, (12 * SECOND, 1, vec![5]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_done_while_the_rest_is_retried() {
+    let mut stage = Stage::new(Config::default(), Duration::ZERO, |_, id| {
+        (id == 3).then(|| HandlerError::retry_after(60 * SECOND, "not yet"))
+    });
+    assert!(stage.admit("orders", 1..=4));
+    stage.next().await;
+    sleep(SECOND).await;
+    let in_flight = stage.lanes.tracker(|tracker| tracker.events());
+    assert_eq!(in_flight, 2, "the third, and the one behind it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_where_there_is_no_room_for_more() {
+    let config = Config {
+        in_flight_events: 4,
+        ..Config::default()
+    };
+    let mut stage = Stage::quick(config);
+    assert!(stage.admit("returns", [1]));
+    assert!(stage.admit("orders", 2..=4));
+    assert!(!stage.admit("orders", [5]));
+    assert_eq!(stage.next().await, (Duration::ZERO, 1, vec![2, 3, 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_where_rows_have_no_room() {
+    let config = Config {
+        concurrency: 2,
+        ..Config::default()
+    };
+    let (mut stage, rows) = (Stage::quick(config), Rows::default());
+    let others = config.rows_in_flight() as i32 - 3;
+    assert!((0..others).all(|id| stage.admit_row("returns", id, &rows)));
+    assert!(
+        [1, 2, 3]
+            .iter()
+            .all(|id| stage.admit_row("orders", *id, &rows))
+    );
+    assert!(!stage.admit_row("orders", 4, &rows));
+    assert_eq!(stage.next().await, (Duration::ZERO, 1, vec![1, 2, 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_wait_where_no_more_will_come() {
+    let mut stage = Stage::quick(Config::default());
+    assert!(stage.admit("orders", [1]));
+    stage.idle().await;
+    assert_eq!(stage.next().await, (Duration::ZERO, 1, vec![1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_and_events_of_a_document_keep_their_order() {
+    let (mut stage, rows) = (Stage::quick(Config::default()), Rows::default());
+    assert!(stage.admit_row("orders", 1, &rows));
+    assert!(stage.admit("orders", [1]));
+    assert!(stage.admit_row("orders", 2, &rows));
+    assert_eq!(stage.next().await, (WITHIN, 1, vec![1, 1, 2]));
+    rows.all_done().await;
+    stage.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_holds_back_no_other_handler() {
+    let config = Config {
+        concurrency: 1,
+        ..Config::default()
+    };
+    let mut stage = Stage::quick(config);
+    assert!(stage.admit("orders", [1]));
+    assert!(stage.admit("returns", [2]));
+    sleep(WITHIN).await;
+    sleep(WITHIN).await;
+    assert!(stage.seen.try_recv().is_err(), "the lane is taken");
+    assert_eq!(stage.next().await, (60 * SECOND, 1, vec![1]));
+}
