@@ -36,6 +36,8 @@ enum Task {
         #[arg(long, default_value_t = usize::MAX)]
         uncommitted: usize,
     },
+    /// Lets one process of the service work for long, while its server and its network fail
+    Soak(run::soak::Options),
     /// Is the service that is killed
     Service(service::Options),
 }
@@ -48,6 +50,7 @@ async fn main() -> ExitCode {
             return service::run(options).await;
         }
         Task::Run(options) => runs::run_all(options).await,
+        Task::Soak(options) => run::soak::soak(options).await,
         Task::Check { dir, uncommitted } => {
             let limits = checker::Limits { uncommitted };
             run::judge(&dir, limits).map(|findings| {

@@ -161,7 +161,7 @@ fn faults(rng: &mut Rng, deployment: Deployment, events: u64) -> Vec<Fault> {
     faults
 }
 
-fn fault_of_single(rng: &mut Rng) -> FaultKind {
+pub(crate) fn fault_of_single(rng: &mut Rng) -> FaultKind {
     let mut millis = |range| Duration::from_millis(rng.u64(range));
     let (short, long) = (millis(20..300), millis(100..1_500));
     match rng.u8(..10) {

@@ -18,7 +18,7 @@ use fastrand::Rng;
 use futures::future::try_join_all;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -50,11 +50,13 @@ pub(crate) struct Writer {
     acknowledged: AtomicU64,
 }
 
-/// How far the writer gets ahead of the service, so that there are writes as long as there are faults.
+/// When the next versions are written.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    pub(crate) progress: watch::Receiver<Progress>,
-    pub(crate) lead: u64,
+pub(crate) enum Pace {
+    /// While the writer is not so many events ahead of the service: so there are writes as long as there are faults.
+    Lead(watch::Receiver<Progress>, u64),
+    /// So many a second, counted from then on.
+    Rate(u32, Instant),
 }
 
 impl Writer {
@@ -165,12 +167,20 @@ impl Writer {
 }
 
 impl Pace {
-    /// Waits for the service, but not for ever: it may be dead, or have lost something.
+    /// Waits for it, but for the service not for ever: it may be dead, or have lost something.
     async fn keep(&self, written: u64) {
         const PATIENCE: Duration = Duration::from_millis(50);
-        let mut progress = self.progress.clone();
-        let near = progress.wait_for(|now| now.done.saturating_add(self.lead) >= written);
-        timeout(PATIENCE, near).await.ok();
+        match self {
+            Self::Lead(progress, lead) => {
+                let mut progress = progress.clone();
+                let near = progress.wait_for(|now| now.done.saturating_add(*lead) >= written);
+                timeout(PATIENCE, near).await.ok();
+            }
+            Self::Rate(per_second, since) => {
+                let due = Duration::from_secs_f64(written as f64 / f64::from(*per_second));
+                sleep_until(*since + due).await;
+            }
+        }
     }
 }
 

@@ -94,7 +94,7 @@ fn run_args(runs: u64, options: &Options) -> Vec<String> {
 ///
 /// Only the workspace's own packages are built anew: a wrapper of the compiler, a file of its own for each variant, adds
 /// the flags for them alone. `RUSTFLAGS` would build all dependencies again as well.
-fn build(mutant: Option<&str>, release: bool) -> Result<PathBuf> {
+pub(crate) fn build(mutant: Option<&str>, release: bool) -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = env::current_dir()?.join(target);
     let variant = mutant.unwrap_or("as_is");

@@ -8,6 +8,8 @@ mod crash;
 mod demo;
 mod doctor;
 mod simulate;
+#[cfg(unix)]
+mod soak;
 mod test;
 
 use std::{error::Error, process::ExitCode};
@@ -38,6 +40,9 @@ enum Task {
     /// Kills a service in every way and checks that nothing is lost
     #[cfg(unix)]
     Crash(crash::Options),
+    /// Lets a service work for long while its server and its network fail, and watches its memory and lag
+    #[cfg(unix)]
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
         Task::Bench(options) => demo::bench(&options),
         #[cfg(unix)]
         Task::Crash(options) => crash::crash(&options),
+        #[cfg(unix)]
+        Task::Soak(options) => soak::soak(&options),
     };
     match outcome {
         Ok(Outcome::Success) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 mod process;
 mod progress;
+pub(crate) mod soak;
 mod supervisor;
 
 use std::{
@@ -76,10 +77,7 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
     };
     let (progress_in, progress) = watch::channel(Progress::default());
     let log = Log::append_to(&dir.join(WRITER_LOG))?;
-    let pace = Pace {
-        progress: progress.clone(),
-        lead: plan.lead,
-    };
+    let pace = Pace::Lead(progress.clone(), plan.lead);
     let writer = Writer::new(client, database.clone(), log, pace);
     let (finish, finishing) = watch::channel(false);
     let supervisor = Supervisor {

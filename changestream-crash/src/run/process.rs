@@ -75,6 +75,11 @@ impl Process {
         Ok(Self { child, _lifeline })
     }
 
+    /// Its process id; `None` once it has ended.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until it ends.
     pub(super) async fn ended(&mut self, has_point: bool) -> Result<End> {
         Ok(End::of(self.child.wait().await?, has_point))

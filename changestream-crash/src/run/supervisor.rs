@@ -14,7 +14,7 @@ use super::{
 use crate::{Result, plan::Death, service};
 
 /// Longer than the service's drain deadline.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const STOPS_WITHIN: Duration = Duration::from_secs(30);
 /// It is given up after so many.
 const FAILURES: usize = 5;
 /// Before the service is started again that ended by itself.

@@ -1,0 +1,184 @@
+//! One process of the service, for long: at a steady rate, while its server and its network fail every few seconds. Its
+//! memory is to stay flat, and it is never to fall far behind.
+
+mod measure;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use fastrand::Rng;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    ERRORS, PATIENCE, Progress, SERVICE_LOG, WRITER_LOG, judge,
+    process::{End, Process},
+    progress,
+    supervisor::STOPS_WITHIN,
+};
+use crate::{
+    Result,
+    checker::Limits,
+    deployment::{Deployment, Pool},
+    log::Log,
+    plan, service,
+    writer::{Pace, Writer},
+};
+use measure::{Measures, measure};
+use report::Report;
+
+const DATABASE: &str = "soak";
+/// How often a checkpoint is saved: the defaults of a runtime.
+const CHECKPOINT_EVENTS: u64 = 1_000;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// As in the crash runs: three times the events of a checkpoint, and what is in flight.
+const UNCOMMITTED: usize = 3 * CHECKPOINT_EVENTS as usize + 1_024;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// For how long
+    #[arg(long, default_value_t = 30.0)]
+    minutes: f64,
+    /// Of what is written, and of the faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many versions are written in a second
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+    /// By how many MiB the service's memory may grow after it has warmed up
+    #[arg(long, default_value_t = 8.0)]
+    growth: f64,
+    /// For how many seconds the service may be behind
+    #[arg(long, default_value_t = 30.0)]
+    lag: f64,
+    /// Writes a report to this file
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// The command that the report names
+    #[arg(long, default_value = "changestream-crash soak")]
+    command: String,
+}
+
+/// How often each kind of fault came.
+type Faults = BTreeMap<String, u32>;
+
+/// Carries it out; whether all is as it should be.
+pub(crate) async fn soak(options: Options) -> Result<bool> {
+    let dir = tempfile::Builder::new()
+        .prefix("changestream-soak-")
+        .tempdir()?;
+    let mut pool = Pool::default();
+    let deployment = pool.get(plan::Deployment::Single).await?;
+    let report = work(&options, deployment, dir.path()).await;
+    let is_good = report.as_ref().is_ok_and(Report::is_good);
+    if !is_good {
+        println!("logs: {}", dir.keep().display());
+    }
+    let report = report?;
+    print!("{}", report.figures());
+    if let Some(path) = &options.report {
+        fs::write(path, report.text(&options.command, &pool.version()))?;
+    }
+    Ok(is_good)
+}
+
+async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Result<Report> {
+    let client = deployment.client().await?;
+    let database = client.database(DATABASE);
+    database.create_collection(service::COLLECTION).await?;
+    let service_log = dir.join(SERVICE_LOG);
+    let mut process = Process::start(
+        &service::Options {
+            uri: deployment.service_uri(),
+            database: DATABASE.to_owned(),
+            log: service_log.clone(),
+            session: 1,
+            start_at: Vec::new(),
+            batch_size: 2_000,
+            checkpoint_events: CHECKPOINT_EVENTS,
+            checkpoint_interval: CHECKPOINT_INTERVAL.as_millis().try_into()?,
+        },
+        None,
+        &dir.join(ERRORS),
+    )?;
+    let id = process.id().ok_or("the service has ended")?;
+    let (progress_in, progress) = watch::channel(Progress::default());
+    let log = Log::append_to(&dir.join(WRITER_LOG))?;
+
+    let soaking = async {
+        let mut started = progress.clone();
+        let started = started.wait_for(|progress| progress.has_saved);
+        timeout(PATIENCE, started).await??;
+        let pace = Pace::Rate(options.rate, Instant::now());
+        let writer = Writer::new(client, database, log, pace);
+        let load = load(options, deployment, &writer, progress.clone());
+        measure(id, &writer, progress.clone(), load).await
+    };
+    let (faults, measures): (Faults, Measures) = tokio::select! {
+        soaked = soaking => soaked?,
+        ended = process.ended(false) => return Err(format!("the service ended: {:?}", ended?).into()),
+        followed = progress::follow(&service_log, progress_in) => {
+            return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
+        }
+    };
+    process.ask_to_stop()?;
+    let end = timeout(STOPS_WITHIN, process.ended(false)).await??;
+    let limits = Limits {
+        uncommitted: UNCOMMITTED,
+    };
+    Ok(Report {
+        options: options.clone(),
+        findings: judge(dir, limits)?,
+        stopped_well: end == End::Well,
+        faults,
+        measures,
+    })
+}
+
+/// Writes at the rate and lets things fail, until all is written; then waits for the service to be done with it.
+async fn load(
+    options: &Options,
+    deployment: Deployment<'_>,
+    writer: &Writer,
+    mut progress: watch::Receiver<Progress>,
+) -> Result<Faults> {
+    let events = options.minutes * 60.0 * f64::from(options.rate);
+    let (written, writing) = watch::channel(false);
+    let write = async {
+        writer.write(events as u64, options.seed).await?;
+        written.send_replace(true);
+        Ok(())
+    };
+    let ((), faults) = tokio::try_join!(write, suffer(options.seed, deployment, writing))?;
+    let all_done = progress.wait_for(|now| now.has_saved_last);
+    timeout(PATIENCE, all_done).await??;
+    Ok(faults)
+}
+
+/// One fault after the other, each some seconds after the one before, as long as there is something to write.
+async fn suffer(
+    seed: u64,
+    deployment: Deployment<'_>,
+    mut written: watch::Receiver<bool>,
+) -> Result<Faults> {
+    let mut rng = Rng::with_seed(seed);
+    let mut faults = Faults::new();
+    loop {
+        let pause = Duration::from_millis(rng.u64(2_000..8_000));
+        tokio::select! {
+            _ = written.wait_for(|written| *written) => return Ok(faults),
+            () = sleep(pause) => {}
+        }
+        let fault = plan::fault_of_single(&mut rng);
+        deployment.suffer(&fault).await?;
+        *faults.entry(fault.to_string()).or_default() += 1;
+    }
+}
