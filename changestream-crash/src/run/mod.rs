@@ -74,6 +74,7 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
         batch_size: plan.batch_size,
         checkpoint_events: plan.checkpoint_events,
         checkpoint_interval: plan.checkpoint_interval.as_millis().try_into()?,
+        lease: 1,
     };
     let (progress_in, progress) = watch::channel(Progress::default());
     let log = Log::append_to(&dir.join(WRITER_LOG))?;

@@ -60,7 +60,8 @@ impl Process {
             .args([
                 "--checkpoint-interval",
                 &options.checkpoint_interval.to_string(),
-            ]);
+            ])
+            .args(["--lease", &options.lease.to_string()]);
         if let [seconds, increment] = options.start_at[..] {
             let [seconds, increment] = [seconds, increment].map(|number| number.to_string());
             command.args(["--start-at", &seconds, &increment]);

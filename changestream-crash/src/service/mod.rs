@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// In milliseconds
     #[arg(long)]
     pub(crate) checkpoint_interval: u64,
+    /// In seconds
+    #[arg(long)]
+    pub(crate) lease: u64,
 }
 
 /// The ways in which the process ends by itself.
@@ -140,7 +143,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         .state(app.clone())
         .handlers(handlers![changed])
         .start_at(start_at)
-        .lease(Duration::from_secs(1))
+        .lease(Duration::from_secs(options.lease))
         .batch_size(options.batch_size)
         .checkpoint_events(options.checkpoint_events)
         .checkpoint_interval(Duration::from_millis(options.checkpoint_interval))

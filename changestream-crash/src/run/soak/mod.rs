@@ -39,6 +39,8 @@ const DATABASE: &str = "soak";
 /// How often a checkpoint is saved: the defaults of a runtime.
 const CHECKPOINT_EVENTS: u64 = 1_000;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longer than any fault, even on a busy machine: who loses it again and again gets nowhere.
+const LEASE: Duration = Duration::from_secs(10);
 /// As in the crash runs: three times the events of a checkpoint, and what is in flight.
 const UNCOMMITTED: usize = 3 * CHECKPOINT_EVENTS as usize + 1_024;
 
@@ -105,6 +107,7 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
             batch_size: 2_000,
             checkpoint_events: CHECKPOINT_EVENTS,
             checkpoint_interval: CHECKPOINT_INTERVAL.as_millis().try_into()?,
+            lease: LEASE.as_secs(),
         },
         None,
         &dir.join(ERRORS),
@@ -116,7 +119,8 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
     let soaking = async {
         let mut started = progress.clone();
         let started = started.wait_for(|progress| progress.has_saved);
-        timeout(PATIENCE, started).await??;
+        let started = timeout(PATIENCE, started).await;
+        started.map_err(|_elapsed| "the service never started")??;
         let pace = Pace::Rate(options.rate, Instant::now());
         let writer = Writer::new(client, database, log, pace);
         let load = load(options, deployment, &writer, progress.clone());
@@ -159,7 +163,8 @@ async fn load(
     };
     let ((), faults) = tokio::try_join!(write, suffer(options.seed, deployment, writing))?;
     let all_done = progress.wait_for(|now| now.has_saved_last);
-    timeout(PATIENCE, all_done).await??;
+    // What is not done by then is lost to the checker.
+    timeout(PATIENCE, all_done).await.ok();
     Ok(faults)
 }
 
