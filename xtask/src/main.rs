@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod demo;
 mod doctor;
+mod fuzz;
 mod simulate;
 #[cfg(unix)]
 mod soak;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Runs the engine in simulated worlds with faults, each decided by a seed
     Simulate(simulate::Options),
+    /// Feeds decoders, filters and the macro what they did not expect
+    Fuzz(fuzz::Options),
     /// Runs the shop example on a server of its own, or on that of MONGODB_URI
     Demo(demo::DemoOptions),
     /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Doctor(options) => doctor::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Simulate(options) => simulate::simulate(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Demo(options) => demo::demo(&options),
         Task::Bench(options) => demo::bench(&options),
         #[cfg(unix)]
