@@ -87,8 +87,8 @@
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
 //! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
-//! | `changestream_ready` | gauge | 0 or 1 | the stream is open and checkpoints are saved (label `runtime` only) |
-//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `lease`, `checkpoints` |
+//! | `changestream_ready` | gauge | 0 or 1 | the stream is open, and checkpoints and dead letters are written (label `runtime` only) |
+//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `lease`, `checkpoints`, `dead_letters` |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
 //! (`sink`, `index`, `attempt`).

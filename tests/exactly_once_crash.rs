@@ -135,7 +135,7 @@ async fn a_transaction_left_open_by_a_kill_does_not_hold_up_the_next_process() -
     let done = async || (effects(&shop).await == [1]).then_some(());
     eventually("the effect", done).await;
     assert!(
-        killed.elapsed() < Duration::from_secs(30),
+        killed.elapsed() < Duration::from_secs(50),
         "{:?}",
         killed.elapsed()
     );

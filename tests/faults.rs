@@ -21,10 +21,6 @@ use support::{
     writer::{Writer, assert_all_in_order},
 };
 
-fn start<S>(scene: &Scene<S>, seen: &Seen) -> Started {
-    Started::new(scene.runtime(seen).handlers([recorder(&["orders"])]))
-}
-
 #[tokio::test]
 async fn connections_lost_while_the_stream_opens_cost_no_event() -> TestResult {
     let scene = Scene::own().await;
@@ -38,7 +34,7 @@ async fn connections_lost_while_the_stream_opens_cost_no_event() -> TestResult {
         )
     };
     lost().await?;
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     scene.insert([1]).await?;
     seen.all([1]).await;
     // The driver itself tries an aggregate once more: these are for the supervisor.
@@ -59,7 +55,7 @@ async fn a_storm_under_load_is_met_with_patience_too() -> TestResult {
     const WINDOW: Duration = Duration::from_secs(5);
     let scene = Scene::own().await;
     let seen = Seen::default();
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     let mut writer = Writer::start(scene.collection("orders"));
     writer.more(50).await;
     let storm = Failure::code(43);
@@ -130,7 +126,7 @@ async fn resumes_without_events_never_move_the_position_back() -> TestResult {
 async fn a_refused_token_ends_the_runtime_whatever_the_code_and_skips_nothing() -> TestResult {
     let scene = Scene::own().await;
     let seen = Seen::default();
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     scene.insert([1]).await?;
     seen.all([1]).await;
     runtime.stop().await?;
@@ -143,7 +139,7 @@ async fn a_refused_token_ends_the_runtime_whatever_the_code_and_skips_nothing() 
             let runtime = scene.runtime(&Seen::default());
             let runtime = runtime.batch_size(1).handlers([recorder(&["others"])]);
             let error = match command {
-                "aggregate" => start(&scene, &Seen::default()),
+                "aggregate" => Started::recording(&scene, &Seen::default()),
                 _ => Started::new(runtime.start_at(StartAt::Now).name("another")),
             };
             let error = error.error().await;
@@ -152,7 +148,7 @@ async fn a_refused_token_ends_the_runtime_whatever_the_code_and_skips_nothing() 
             assert_eq!(place().await, stored, "{code}");
         }
     }
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     seen.all([2]).await;
     assert_eq!(seen.ids(), [1, 2]);
     runtime.stop().await?;
@@ -253,7 +249,7 @@ async fn a_document_that_is_gone_does_not_end_a_resume() -> TestResult {
 #[tokio::test]
 async fn an_interruption_names_the_error() -> TestResult {
     let scene = Scene::own().await;
-    let runtime = start(&scene, &Seen::default());
+    let runtime = Started::recording(&scene, &Seen::default());
     ready(&runtime.health).await;
     fail(
         &scene.client,

@@ -26,10 +26,6 @@ use support::{
 };
 use tokio::sync::Semaphore;
 
-fn start<S>(scene: &Scene<S>, seen: &Seen) -> Started {
-    Started::new(scene.runtime(seen).handlers([recorder(&["orders"])]))
-}
-
 #[tokio::test]
 async fn a_runtime_is_ready_from_open_stream_to_shutdown() -> TestResult {
     let scene = Scene::new().await;
@@ -60,7 +56,7 @@ async fn a_runtime_that_cannot_start_is_not_waited_for_in_vain() -> TestResult {
     let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
     let rubbish = mongodb::bson::doc! { "_id": RUNTIME, "token": 5 };
     checkpoints.insert_one(rubbish).await?;
-    let runtime = start(&scene, &Seen::default());
+    let runtime = Started::recording(&scene, &Seen::default());
     let health = runtime.health.clone();
     assert!(!within("it is decided", health.ready()).await);
     let error = runtime.error().await;
@@ -71,7 +67,7 @@ async fn a_runtime_that_cannot_start_is_not_waited_for_in_vain() -> TestResult {
 #[tokio::test]
 async fn a_runtime_that_is_dropped_has_stopped() -> TestResult {
     let scene = Scene::new().await;
-    let runtime = start(&scene, &Seen::default());
+    let runtime = Started::recording(&scene, &Seen::default());
     let mut health = runtime.health.clone();
     ready(&health).await;
     runtime.crash().await;
@@ -85,7 +81,7 @@ async fn a_runtime_that_is_dropped_has_stopped() -> TestResult {
 async fn a_lost_server_interrupts_a_runtime_until_it_is_back() -> TestResult {
     let scene = Scene::own().await;
     let seen = Seen::default();
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     let health = runtime.health.clone();
     ready(&health).await;
     scene.server.kill().await?;
@@ -103,7 +99,7 @@ async fn a_lost_server_interrupts_a_runtime_until_it_is_back() -> TestResult {
 #[tokio::test]
 async fn a_storm_of_errors_is_one_interruption() -> TestResult {
     let scene = Scene::own().await;
-    let runtime = start(&scene, &Seen::default());
+    let runtime = Started::recording(&scene, &Seen::default());
     let mut health = runtime.health.clone();
     ready(&health).await;
     fail(
@@ -199,7 +195,7 @@ impl CheckpointStore for HangsOnce {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 }
@@ -262,7 +258,7 @@ async fn interruptions_are_counted_and_readiness_is_a_gauge() -> TestResult {
     let snapshotter = metrics.snapshotter();
     let _guard = metrics::set_default_local_recorder(&metrics);
     let scene = Scene::own().await;
-    let runtime = start(&scene, &Seen::default());
+    let runtime = Started::recording(&scene, &Seen::default());
     ready(&runtime.health).await;
     // A snapshot counts from the one before.
     let readiness_and_interruptions = || {

@@ -72,7 +72,7 @@ async fn a_replica_that_stands_by_stops_at_once() -> TestResult {
     leases.acquire(RUNTIME, "another", LONG, 0).await?;
     let idle = Started::new(replica(&scene, &Seen::default(), leases.clone()));
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let stopping = tokio::time::timeout(Duration::from_secs(5), idle.stop());
+    let stopping = tokio::time::timeout(Duration::from_secs(20), idle.stop());
     stopping.await.expect("at once")?;
     assert!(lease(&leases).await.is_held_by("another"));
     Ok(())

@@ -249,3 +249,43 @@ async fn both_checkpoint_stores_fence_off_whoever_was_replaced() -> TestResult {
     let scene = Scene::new().await;
     fences(&MongoCheckpoints::new(&scene.database)).await
 }
+
+async fn resets(store: &impl CheckpointStore) -> TestResult {
+    let partitions = ["shop/0", "shop/1", "shop/10"];
+    let others = [
+        "shop/",
+        "shop/x",
+        "shop/00",
+        "shop/replica/0",
+        "shop0",
+        "sho",
+    ];
+    for name in partitions.into_iter().chain(others).chain(["shop"]) {
+        let Claimed::Yes(claimed) = store.claim(name, 7).await? else {
+            panic!("it is new");
+        };
+        // One of the partitions has not come to any place.
+        if name != "shop/1" {
+            assert_eq!(store.save(name, &at(&claimed, 3, name)).await?, Saved::Yes);
+        }
+    }
+    assert_eq!(store.reset("shop").await?, ["shop", "shop/0", "shop/10"]);
+    for name in partitions.into_iter().chain(["shop"]) {
+        let stored = store.load(name).await?.expect("its epoch is kept");
+        let (epoch, sequence) = (stored.epoch, stored.sequence);
+        assert_eq!((stored.position, epoch, sequence), (None, 7, 0), "{name}");
+    }
+    for name in others {
+        let stored = store.load(name).await?.expect("untouched");
+        assert!(stored.position.is_some(), "{name}");
+    }
+    assert!(store.reset("shop").await?.is_empty(), "nothing is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_checkpoint_stores_reset_a_runtime_with_its_partitions() -> TestResult {
+    resets(&MemoryCheckpoints::default()).await?;
+    let scene = Scene::new().await;
+    resets(&MongoCheckpoints::new(&scene.database)).await
+}

@@ -1,142 +1,15 @@
-//! G2: what the stream cannot give moves it only as its policy says, and what is given up is written down first.
+//! G2: a missing image and an invalidated stream are treated as their policies say.
 
 mod support;
 
-use changestream::{
-    CheckpointStore, GapKind, MemoryCheckpoints, MongoCheckpoints, OnInvalidate, OnLostHistory,
-    OnMissingImage, RuntimeBuilder, prelude::*,
-};
+use std::time::Duration;
+
+use changestream::{CheckpointStore, MongoCheckpoints, OnInvalidate, OnMissingImage, prelude::*};
 use mongodb::bson::{Document, doc};
 use support::{
-    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually,
-    failpoint::{Failure, fail},
-    oplog::{forgetful_scene, roll_over},
-    recorder,
+    Event, RUNTIME, Scene, Seen, Started, TestResult, chain, recorder,
     store::{Faults, FaultyCheckpoints},
 };
-
-fn start_now<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
-    let builder = scene.runtime(seen).handlers([recorder(&["orders"])]);
-    builder.on_lost_history(OnLostHistory::StartNow)
-}
-
-async fn gaps<S>(scene: &Scene<S>) -> Vec<Document> {
-    use futures::TryStreamExt;
-    let gaps = scene.collection(MongoCheckpoints::GAPS);
-    let gaps = gaps.find(doc! {}).await.expect("gaps");
-    gaps.try_collect().await.expect("gaps")
-}
-
-#[tokio::test]
-async fn history_lost_under_way_becomes_a_gap_and_the_stream_goes_on() -> TestResult {
-    let scene = Scene::own().await;
-    let seen = Seen::default();
-    let checkpoints = MemoryCheckpoints::default();
-    let runtime = start_now(&scene, &seen).checkpoint_store(checkpoints.clone());
-    let runtime = Started::new(runtime);
-    scene.insert([1]).await?;
-    seen.all([1]).await;
-    let lost = Failure::code(286);
-    fail(&scene.client, &["getMore"], doc! { "times": 1 }, lost).await?;
-    let gap = eventually("a gap is recorded", async || checkpoints.gaps().pop()).await;
-    assert_eq!(gap.kind, GapKind::LostHistory);
-    assert_eq!(gap.runtime, RUNTIME);
-    assert!(gap.from.is_some() && gap.to.is_some(), "{gap:?}");
-    assert!(gap.from_time <= gap.to_time, "{gap:?}");
-    let mut ids = 2..;
-    eventually("the stream goes on", async || {
-        scene.insert(ids.next()).await.expect("written");
-        (seen.events().len() > 1).then_some(())
-    })
-    .await;
-    runtime.stop().await?;
-    assert_eq!(checkpoints.gaps().len(), 1);
-    Ok(())
-}
-
-/// A runtime that has handled order 1, and whose place the oplog has then forgotten.
-async fn lost(seen: &Seen) -> Result<Scene<changestream_testkit::MongoServer>, support::BoxError> {
-    let scene = forgetful_scene().await;
-    let runtime = Started::new(start_now(&scene, seen));
-    scene.insert([1]).await?;
-    seen.all([1]).await;
-    runtime.stop().await?;
-    scene.insert([2]).await?;
-    roll_over(&scene).await;
-    Ok(scene)
-}
-
-#[tokio::test]
-async fn really_lost_history_is_written_down_before_the_stream_moves() -> TestResult {
-    let seen = Seen::default();
-    let scene = lost(&seen).await?;
-    let stored = scene.checkpoint().await.expect("saved at shutdown");
-
-    let faults = Faults::down();
-    let store = FaultyCheckpoints {
-        inner: MongoCheckpoints::new(&scene.database),
-        faults: faults.clone(),
-    };
-    let runtime = Started::new(start_now(&scene, &seen).checkpoint_store(store));
-    eventually("the gap cannot be recorded", async || {
-        (faults.failures() > 2).then_some(())
-    })
-    .await;
-    scene.insert([3]).await?;
-    assert!(gaps(&scene).await.is_empty());
-    assert_eq!(seen.ids(), [1]);
-    faults.heal();
-    let recorded = async || gaps(&scene).await.pop();
-    let gap = eventually("the gap is recorded", recorded).await;
-    assert_eq!(gap.get_str("kind")?, "lostHistory");
-    assert_eq!(gap.get_str("runtime")?, RUNTIME);
-    let from = mongodb::bson::serialize_to_document(stored.token().expect("a token"))?;
-    assert_eq!(gap.get_document("from")?, &from);
-    assert!(gap.get_timestamp("fromTime")? < gap.get_timestamp("toTime")?);
-
-    let mut ids = 4..;
-    eventually("the stream goes on", async || {
-        scene.insert(ids.next()).await.expect("written");
-        (seen.events().len() > 1).then_some(())
-    })
-    .await;
-    runtime.stop().await?;
-    assert!(!seen.ids().contains(&2), "{:?}", seen.ids());
-    assert_eq!(gaps(&scene).await.len(), 1);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_crash_between_gap_and_move_finds_the_same_gap_again() -> TestResult {
-    let seen = Seen::default();
-    let scene = lost(&seen).await?;
-    let faults = Faults::losing_replies();
-    let store = FaultyCheckpoints {
-        inner: MongoCheckpoints::new(&scene.database),
-        faults: faults.clone(),
-    };
-    let runtime = Started::new(start_now(&scene, &seen).checkpoint_store(store));
-    let recorded = async || gaps(&scene).await.pop();
-    let first = eventually("the gap is recorded", recorded).await;
-    runtime.crash().await;
-
-    scene.insert([3]).await?;
-    let runtime = Started::new(start_now(&scene, &seen));
-    let mut ids = 4..;
-    eventually("the stream goes on", async || {
-        scene.insert(ids.next()).await.expect("written");
-        (seen.events().len() > 1).then_some(())
-    })
-    .await;
-    runtime.stop().await?;
-    let gaps = gaps(&scene).await;
-    let [gap] = gaps.as_slice() else {
-        panic!("{gaps:?}")
-    };
-    assert_eq!(gap.get_str("_id")?, first.get_str("_id")?);
-    assert!(gap.get_timestamp("toTime")? > first.get_timestamp("toTime")?);
-    Ok(())
-}
 
 #[tokio::test]
 async fn an_invalidated_stream_can_stop_and_the_next_start_goes_on_after_it() -> TestResult {
@@ -258,6 +131,51 @@ async fn a_missing_image_ends_the_runtime_and_the_event_comes_again() -> TestRes
     };
     assert_eq!(letter.get_str("kind")?, "rejection");
     assert_eq!(letter.get_str("handler")?, "audit");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_done_before_a_missing_image_does_not_come_again() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let seen = Seen::default();
+    for _ in 0..2 {
+        let builder = scene
+            .runtime(&seen)
+            .checkpoint_interval(Duration::from_secs(3600));
+        let error = Started::new(builder.handlers([requires_image()]))
+            .error()
+            .await;
+        assert!(error.is_missing_image(), "{}", chain(&error));
+    }
+    assert_eq!(versions(&seen), [2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_though_what_is_done_cannot_be_saved() -> TestResult {
+    let Some(scene) = image_missing().await? else {
+        return Ok(());
+    };
+    let faults = Faults::default();
+    let store = FaultyCheckpoints {
+        inner: MongoCheckpoints::new(&scene.database),
+        faults: faults.clone(),
+    };
+    let seen = Seen::default();
+    // It goes down with the first event, after the runtime's first checkpoint.
+    let handle = move |State(seen): State<Seen>, _: PreImage<Document>, change: RawChange| {
+        faults.begin();
+        seen.push(Event::of(&change, 1));
+        std::future::ready(Ok::<_, HandlerError>(()))
+    };
+    let spec = HandlerSpec::new("audit", handle).collections(["orders"]);
+    let spec = spec.operations([Operation::Update]);
+    let builder = scene.runtime(&seen).checkpoint_store(store);
+    let error = Started::new(builder.handlers([spec])).error().await;
+    assert!(error.is_missing_image(), "{}", chain(&error));
+    assert_eq!(versions(&seen), [2]);
     Ok(())
 }
 

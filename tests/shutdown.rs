@@ -12,28 +12,12 @@ use mongodb::{
 };
 use nix::sys::signal::Signal;
 use support::{
-    Event, Scene, Seen, Started, TestResult,
+    Scene, Seen, Started, TestResult,
     child::{ABORTED, Child, Settings, copies, wait_until_watching},
-    eventually, recorder, within,
+    eventually, gated, recorder, within,
     writer::Writer,
 };
 use tokio::sync::Semaphore;
-
-/// A handler that notes an event and then waits for a permit.
-fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
-    let gate = Arc::clone(gate);
-    let handle = move |State(seen): State<Seen>, change: RawChange| {
-        let gate = Arc::clone(&gate);
-        async move {
-            seen.push(Event::of(&change, 1));
-            gate.acquire().await?.forget();
-            Ok::<_, HandlerError>(())
-        }
-    };
-    HandlerSpec::new("gated", handle)
-        .collections(["orders"])
-        .timeout(Duration::from_secs(3600))
-}
 
 #[tokio::test]
 async fn a_shutdown_finishes_what_is_in_flight_and_takes_no_more() -> TestResult {
@@ -112,7 +96,7 @@ async fn a_shutdown_of_an_idle_stream_is_quick_and_clean() -> TestResult {
     let runtime = Started::new(scene.runtime(&seen).handlers([recorder(&["orders"])]));
     scene.insert([1]).await?;
     seen.count(1).await;
-    tokio::time::timeout(Duration::from_secs(5), runtime.stop())
+    tokio::time::timeout(Duration::from_secs(20), runtime.stop())
         .await
         .expect("quick")?;
     Ok(())

@@ -13,34 +13,21 @@ use std::{
 };
 
 use changestream::{
-    MemorySnapshots, MongoCheckpoints, MongoSnapshots, Operation, RuntimeBuilder, Saved, Snapshot,
-    SnapshotRecord, SnapshotStore, StartAt, prelude::*,
+    MemorySnapshots, MongoCheckpoints, MongoSnapshots, Operation, Saved, Snapshot, SnapshotRecord,
+    SnapshotStore, prelude::*,
 };
-use changestream_testkit::MongoServer;
-use mongodb::bson::{Document, doc};
-use support::{Event, Scene, Seen, Started, TestResult, eventually, recorder, within};
+use mongodb::bson::doc;
+use support::{
+    Event, Scene, Seen, Started, TestResult, eventually,
+    oplog::{forgetful_scene, roll_over},
+    recorder,
+    snapshot::{fill, rows, runtime},
+    within,
+};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::sleep,
 };
-
-fn runtime<S>(scene: &Scene<S>, seen: &Seen) -> RuntimeBuilder<Seen> {
-    let builder = scene.runtime(seen).start_at(StartAt::Now).concurrency(4);
-    builder.snapshot(Snapshot::Initial)
-}
-
-async fn fill<S>(scene: &Scene<S>, ids: std::ops::Range<i64>) -> TestResult {
-    let documents = ids.map(|id| doc! { "_id": id, "n": id });
-    let orders = scene.collection("orders");
-    orders.insert_many(documents.collect::<Vec<_>>()).await?;
-    Ok(())
-}
-
-fn rows(events: &[Event]) -> Vec<&Event> {
-    let rows = events.iter();
-    rows.filter(|event| event.operation == Operation::Snapshot)
-        .collect()
-}
 
 /// A handler that takes a millisecond for each event.
 fn slow() -> HandlerSpec<Seen> {
@@ -286,11 +273,7 @@ async fn the_rate_is_kept() -> TestResult {
 
 #[tokio::test]
 async fn one_that_takes_longer_than_the_oplog_goes_back_loses_nothing() -> TestResult {
-    // The server keeps what a checkpoint of its storage engine does not hold yet: one every second.
-    let server = MongoServer::builder().oplog_size_mb(1).arg("--syncdelay=1");
-    let server = server.start().await?;
-    let uri = server.uri().to_owned();
-    let scene = Scene::on(server, &uri).await;
+    let scene = forgetful_scene().await;
     let seen = Seen::default();
     fill(&scene, 0..60).await?;
     let rate = NonZeroU32::new(10).expect("a rate");
@@ -299,17 +282,7 @@ async fn one_that_takes_longer_than_the_oplog_goes_back_loses_nothing() -> TestR
         .snapshot_readers(1);
     let started = Started::new(builder.handlers([recorder(&["orders"])]));
     seen.count(1).await;
-    let begun = support::after(&scene.client).await.0;
-    let (filler, client) = (scene.collection("filler"), &scene.client);
-    eventually("the oplog rolls over", async || {
-        let documents = (0..16).map(|_| doc! { "x": "x".repeat(1 << 17) });
-        filler.insert_many(documents).await.expect("written");
-        let oplog = client.database("local").collection::<Document>("oplog.rs");
-        let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await;
-        let oldest = oldest.expect("read").expect("an entry");
-        (oldest.get_timestamp("ts").expect("a time") > begun).then_some(())
-    })
-    .await;
+    roll_over(&scene).await;
     let orders = scene.collection("orders");
     for id in 0..60_i64 {
         let update = doc! { "$set": { "n": id + 1_000 } };

@@ -4,11 +4,7 @@ mod support;
 
 use changestream::{MongoCheckpoints, prelude::*};
 use mongodb::bson::{Document, Timestamp, doc};
-use support::{Event, RUNTIME, Scene, Seen, Started, TestResult, chain, recorder};
-
-fn start<S>(scene: &Scene<S>, seen: &Seen) -> Started {
-    Started::new(scene.runtime(seen).handlers([recorder(&["orders"])]))
-}
+use support::{Event, RUNTIME, Scene, Seen, Started, TestResult, chain};
 
 /// A token's text of this time.
 fn text(seconds: u32) -> String {
@@ -38,7 +34,7 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
     ];
     let scene = Scene::new().await;
     let seen = Seen::default();
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     scene.insert([1]).await?;
     seen.all([1]).await;
     runtime.stop().await?;
@@ -59,7 +55,7 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
             .update_one(of_runtime.clone(), update.clone())
             .await?;
         let damaged = stored().await?;
-        let error = start(&scene, &seen).error().await;
+        let error = Started::recording(&scene, &seen).error().await;
         assert!(
             error.is_store() || error.is_stream() || error.is_history_lost(),
             "{update}: {}",
@@ -68,7 +64,7 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
         assert_eq!(stored().await?, damaged, "{update}");
         checkpoints.replace_one(of_runtime.clone(), &good).await?;
     }
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     seen.all([2]).await;
     assert_eq!(seen.ids(), [1, 2]);
     runtime.stop().await?;
@@ -76,10 +72,33 @@ async fn rubbish_in_a_checkpoint_is_reported_and_nothing_is_skipped() -> TestRes
 }
 
 #[tokio::test]
+async fn a_checkpoint_of_before_there_were_sequences_is_gone_on_from() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    let runtime = Started::recording(&scene, &seen);
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    runtime.stop().await?;
+    scene.insert([2]).await?;
+    let checkpoints = scene.collection(MongoCheckpoints::COLLECTION);
+    let unsequenced = doc! { "$unset": { "sequence": "" } };
+    checkpoints.update_one(doc! {}, unsequenced).await?;
+    let stored = scene.checkpoint().await.expect("it is one");
+    assert_eq!(stored.sequence, 0);
+    let runtime = Started::recording(&scene, &seen);
+    seen.all([2]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 2]);
+    let stored = scene.checkpoint().await.expect("saved at shutdown");
+    assert!(stored.sequence > 0, "{}", stored.sequence);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_checkpoint_ahead_of_the_deployment_is_reported() -> TestResult {
     let scene = Scene::new().await;
     let seen = Seen::default();
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     scene.insert([1]).await?;
     seen.all([1]).await;
     runtime.stop().await?;
@@ -92,7 +111,7 @@ async fn a_checkpoint_ahead_of_the_deployment_is_reported() -> TestResult {
     for fingerprint in [stored.get_str("fingerprint")?, "another"] {
         let update = doc! { "$set": { "token._data": &future, "fingerprint": fingerprint } };
         checkpoints.update_one(doc! {}, update).await?;
-        let error = start(&scene, &Seen::default()).error().await;
+        let error = Started::recording(&scene, &Seen::default()).error().await;
         assert!(error.is_stream(), "{}", chain(&error));
     }
     Ok(())
@@ -116,7 +135,7 @@ async fn changed_document_modes_lose_nothing() -> TestResult {
     let mut written = Vec::new();
     for round in 0..4 {
         let runtime = match round % 2 {
-            0 => start(&scene, &seen),
+            0 => Started::recording(&scene, &seen),
             _ => looking_up(),
         };
         let while_running: Vec<_> = ids.by_ref().take(3).collect();
@@ -128,7 +147,7 @@ async fn changed_document_modes_lose_nothing() -> TestResult {
         scene.insert(while_stopped.clone()).await?;
         written.extend(while_stopped);
     }
-    let runtime = start(&scene, &seen);
+    let runtime = Started::recording(&scene, &seen);
     seen.all(written).await;
     runtime.stop().await?;
     Ok(())

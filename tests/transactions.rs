@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use changestream::{ClusterTime, EventId, prelude::*};
 use changestream_testkit::MongoServer;
@@ -12,7 +12,7 @@ use mongodb::{
     bson::{Document, doc},
     error::{Error as MongoError, TRANSIENT_TRANSACTION_ERROR},
 };
-use support::{Event, Scene, Seen, Started, TestResult, eventually, ready, recorder};
+use support::{Event, Scene, Seen, Started, TestResult, eventually, gated, ready, recorder};
 use tokio::sync::Semaphore;
 
 const SIZE: i64 = 1_000;
@@ -33,22 +33,6 @@ async fn begin<S>(
 async fn commit<S>(scene: &Scene<S>) -> TestResult {
     begin(scene, 0..SIZE).await?.commit_transaction().await?;
     Ok(())
-}
-
-/// A handler that notes an event and then waits for a permit.
-fn gated(gate: &Arc<Semaphore>) -> HandlerSpec<Seen> {
-    let gate = Arc::clone(gate);
-    let handle = move |State(seen): State<Seen>, change: RawChange| {
-        let gate = Arc::clone(&gate);
-        async move {
-            seen.push(Event::of(&change, 1));
-            gate.acquire().await?.forget();
-            Ok::<_, HandlerError>(())
-        }
-    };
-    HandlerSpec::new("gated", handle)
-        .collections(["orders"])
-        .timeout(Duration::from_secs(3600))
 }
 
 fn event_ids(events: &[Event]) -> Vec<(Option<i64>, EventId)> {

@@ -16,11 +16,11 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Lists the checkpoints of all runtimes
+    /// Lists the checkpoints of all runtimes, and of their partitions
     List,
     /// Shows one checkpoint whole, its resume token included
     Show(Show),
-    /// Removes the checkpoint of a runtime, which then starts anew
+    /// Removes the checkpoint of a runtime, and of all its partitions; it then starts anew
     ///
     /// The runtime's next start is as its first: it begins at its `StartAt`, which is now unless the code
     /// says otherwise, and the events between the checkpoint and then are not handled. Stop the runtime
@@ -156,9 +156,11 @@ async fn list(store: &dyn CheckpointStore, output: Output) -> Result<ExitCode, F
 async fn find(store: &dyn CheckpointStore, runtime: &str) -> Result<StoredCheckpoint, Failure> {
     let stored = placed(store).await?.into_iter();
     let mut of_runtime = stored.filter(|stored| stored.runtime == runtime);
-    of_runtime
-        .next()
-        .ok_or_else(|| Failure::failed(format!("there is no checkpoint of a runtime `{runtime}`")))
+    of_runtime.next().ok_or_else(|| none_of(runtime))
+}
+
+fn none_of(runtime: &str) -> Failure {
+    Failure::failed(format!("there is no checkpoint of a runtime `{runtime}`"))
 }
 
 impl Show {
@@ -205,31 +207,64 @@ impl Reset {
         #[derive(Serialize)]
         struct Report<'a> {
             reset: &'a str,
+            checkpoints: &'a [String],
         }
         let runtime = &self.runtime;
-        let view = CheckpointView::of(&find(store, runtime).await?);
-        let place = match view.stream_time {
+        let mut stored = placed(store).await?;
+        let named = stored.iter().find(|stored| stored.runtime == *runtime);
+        if let Some(whole) = named.and_then(StoredCheckpoint::partition_of) {
+            return Err(Failure::failed(format!(
+                "`{runtime}` is the checkpoint of a partition; reset them all: checkpoints reset {whole}"
+            )));
+        }
+        stored.retain(|stored| {
+            stored.runtime == *runtime || stored.partition_of() == Some(runtime.as_str())
+        });
+        if stored.is_empty() {
+            return Err(none_of(runtime));
+        }
+        let views: Vec<_> = stored.iter().map(CheckpointView::of).collect();
+        let partitions = views.iter().filter(|view| view.runtime != *runtime).count();
+        let and_partitions = match partitions {
+            0 => String::new(),
+            _ => format!(" and of its {}", count(partitions, "partition")),
+        };
+        let place = match views
+            .iter()
+            .filter_map(|view| view.stream_time.as_ref())
+            .min()
+        {
             Some(time) => format!(" (its stream is at {time})"),
             None => String::new(),
         };
         let question = format!(
-            "Reset the checkpoint of `{runtime}`{place}? At its next start the runtime begins anew, at its StartAt: \
-             events between the checkpoint and then are not handled. It must not be running: it would save its \
-             checkpoint again."
+            "Reset the checkpoint of `{runtime}`{and_partitions}{place}? At its next start the runtime begins anew, at \
+             its StartAt: events between the checkpoint and then are not handled. It must not be running: it would \
+             save its checkpoint again."
         );
         if !self.confirm.ask(&question)? {
             return Err(Failure::failed("nothing was reset"));
         }
-        if !store.reset(runtime).await? {
+        let reset = store.reset(runtime).await?;
+        if reset.is_empty() {
             return Err(Failure::failed(format!(
                 "the checkpoint of `{runtime}` is gone already"
             )));
         }
+        let names: Vec<_> = reset.iter().map(|name| format!("`{name}`")).collect();
+        let (what, are) = match names.len() {
+            1 => ("checkpoint", "is"),
+            _ => ("checkpoints", "are"),
+        };
         output.line(&format!(
-            "The checkpoint of `{runtime}` is gone. Its next start is as its first: at its StartAt; events before \
-             that are not handled."
+            "The {what} {} {are} gone. The next start of `{runtime}` is as its first: at its StartAt; events before \
+             that are not handled.",
+            names.join(", ")
         ))?;
-        output.document(&Report { reset: runtime })?;
+        output.document(&Report {
+            reset: runtime,
+            checkpoints: &reset,
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,6 @@
-use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+mod check;
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use mongodb::Database;
 use tower::{Layer, Service};
@@ -6,14 +8,13 @@ use tower::{Layer, Service};
 use crate::{
     checkpoint::{CheckpointStore, MongoCheckpoints},
     config::Config,
-    dead_letter::{DeadLetterStore, MongoDeadLetters},
+    dead_letter::{DeadLetterStore, MongoDeadLetters, WatchedDeadLetters},
     error::{BoxError, Error},
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerSpec, handler_layer},
     health::HealthReporter,
     layer::{SharedLayer, sink_stack},
     lease::{LeaseStore, MongoLeases},
     message::Message,
-    partition,
     processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
     sink::SinkSpec,
@@ -64,7 +65,7 @@ impl<D> RuntimeBuilder<(), D> {
 impl<S, D> RuntimeBuilder<S, D> {
     /// Names the runtime. The name keys its checkpoint, lease, dead letters and metrics: keep it over restarts,
     /// and give each service its own. Of several that run under one name, one is active, and the others stand
-    /// by.
+    /// by. It may not end in a slash and a number, as the names of [partitions](Self::partitions) do.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -191,7 +192,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// How long a reply to the stream, or to a checkpoint, may be overdue before its connection counts as
+    /// How long a reply to the stream, a checkpoint or a dead letter may be overdue before its connection counts as
     /// dead, and another one is tried; 30 s by default.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
@@ -264,7 +265,9 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// What to do when the oplog no longer holds the place to go on from; fail by default.
+    /// What to do when the oplog no longer holds the place to go on from; fail by default. With
+    /// [`OnLostHistory::Snapshot`], [`snapshot`](Self::snapshot) must not be `Never`, a handler must receive
+    /// snapshots, and there must be 1 partition.
     pub fn on_lost_history(mut self, policy: OnLostHistory) -> Self {
         self.config.stream.lost_history = policy;
         self
@@ -348,6 +351,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| {
             Error::configuration("the runtime has no name; give it one with `.name(\"..\")`")
         })?;
+        check::name(&name)?;
         let name: Arc<str> = name.into();
         let mut handlers = self.handlers.into_iter().collect::<Result<Vec<_>, _>>()?;
         for handler in handlers
@@ -357,40 +361,17 @@ impl<S, D> RuntimeBuilder<S, D> {
             let store = handler.deduplicate.take();
             handler.deduplicate = store.or_else(|| self.deduplicate.clone());
         }
-        check_positive("timeout", self.config.policy.timeout)?;
-        let config = &self.config;
-        for (what, count) in [
-            ("concurrency", config.concurrency),
-            ("bound of the events in flight", config.in_flight_events),
-            ("bound of the bytes in flight", config.in_flight_bytes),
-            ("number of snapshot readers", config.snapshot_readers),
-            ("size of a snapshot's chunks", config.snapshot_chunk),
-        ] {
-            check_not_zero(what, count == 0)?;
-        }
-        check_positive("checkpoint interval", self.config.checkpoint_interval)?;
-        check_positive("reply timeout", self.config.reply_timeout)?;
-        check_lease(self.config.lease)?;
-        check_partitions(&self.config, &handlers)?;
-        check_positive(
-            "retention of processed events",
-            self.config.processed_retention,
-        )?;
-        check_names(&handlers, &self.sinks)?;
-        for handler in &handlers {
-            let timeout = handler.policy.timeout.unwrap_or(self.config.policy.timeout);
-            check_positive(&format!("timeout of handler `{}`", handler.name), timeout)?;
-        }
-        for (sink, spec) in &self.sinks {
-            let timeout = spec.policy.timeout.unwrap_or(self.config.policy.timeout);
-            check_positive(&format!("timeout of sink `{sink}`"), timeout)?;
-        }
+        check::all(&self.config, &handlers, &self.sinks)?;
 
+        let health = HealthReporter::new(&name);
         let dead_letters = self
             .dead_letters
             .unwrap_or_else(|| dead_letters(&self.source));
+        let patience = self.config.reply_timeout;
+        let dead_letters = WatchedDeadLetters::new(dead_letters, patience, health.clone());
+        let watched: Arc<dyn DeadLetterStore> = Arc::new(dead_letters.clone());
         let sinks = self.sinks.into_iter().map(|(sink, spec)| {
-            let stack = sink_stack(&name, &sink, spec, &dead_letters);
+            let stack = sink_stack(&name, &sink, spec, &watched);
             (sink, stack)
         });
         let sinks = sinks.collect();
@@ -408,6 +389,7 @@ impl<S, D> RuntimeBuilder<S, D> {
             leases: self.leases.unwrap_or_else(|| leases(&self.source)),
             snapshots: self.snapshots.unwrap_or_else(|| snapshots(&self.source)),
             transactions: None,
+            health,
         };
         Ok((self.source, parts))
     }
@@ -418,10 +400,11 @@ impl<S> RuntimeBuilder<S> {
     ///
     /// # Errors
     ///
-    /// A configuration error when there is no name or no handler, when two handlers or two sinks share a
-    /// name, when a handler names an unknown sink, a bad path or no operation, when a duration is zero, when
-    /// the lease is shorter than a second or longer than a day, or when there are no partitions, more than 64, or
-    /// more than one and a handler whose [`key`](Self::partitions) cannot be split.
+    /// A configuration error when there is no name or no handler, when the name ends in a slash and a number, as those
+    /// of partitions do, when two handlers or two sinks share a name, when a handler names an unknown sink, a bad
+    /// path or no operation, when a duration is zero, when the lease is shorter than a second or longer than a day,
+    /// when there are no partitions, more than 64, or more than one and a handler whose [`key`](Self::partitions)
+    /// cannot be split, or when the snapshot of [`OnLostHistory::Snapshot`] could not be taken.
     pub fn build(self) -> Result<Runtime, Error> {
         let (database, mut parts) = self.into_parts(
             |database| Arc::new(MongoCheckpoints::new(database)),
@@ -429,104 +412,17 @@ impl<S> RuntimeBuilder<S> {
             |database| Arc::new(MongoLeases::new(database)),
             |database| Arc::new(MongoSnapshots::new(database)),
         )?;
-        let health = HealthReporter::new(&parts.name);
         let processed = MongoProcessed::new(&database).retention(parts.config.processed_retention);
         parts.transactions = Some(Transactions::new(processed, &parts.name));
         let (snapshots, requests) = Snapshots::new();
         Ok(Runtime {
             database,
+            health: parts.health.clone(),
             parts,
-            health,
             snapshots,
             requests,
         })
     }
-}
-
-fn check_positive(what: &str, duration: Duration) -> Result<(), Error> {
-    check_not_zero(what, duration.is_zero())
-}
-
-fn check_not_zero(what: &str, is_zero: bool) -> Result<(), Error> {
-    match is_zero {
-        true => Err(Error::configuration(format!("the {what} is zero"))),
-        false => Ok(()),
-    }
-}
-
-fn check_lease(time: Duration) -> Result<(), Error> {
-    const BOUNDS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 60 * 60)];
-    match BOUNDS[0] <= time && time <= BOUNDS[1] {
-        true => Ok(()),
-        false => Err(Error::configuration(format!(
-            "the lease is {time:?}; give it a second at least and a day at most"
-        ))),
-    }
-}
-
-fn check_partitions(config: &Config, handlers: &[BoundHandler]) -> Result<(), Error> {
-    let partitions = config.partitions;
-    check_not_zero("number of partitions", partitions == 0)?;
-    if partitions > partition::MAX {
-        return Err(Error::configuration(format!(
-            "there are {partitions} partitions; let there be {} at most",
-            partition::MAX
-        )));
-    }
-    if partitions > 1 && config.snapshot != Snapshot::Never {
-        return Err(Error::configuration(format!(
-            "there are {partitions} partitions, and snapshots are taken with 1 only; take the snapshot first, or in a \
-             runtime of its own"
-        )));
-    }
-    let mut handlers = handlers.iter().filter(|_| partitions > 1);
-    let obstacle = handlers.find_map(|handler| Some((handler, partition::obstacle(handler)?)));
-    match obstacle {
-        Some((handler, path)) => Err(Error::configuration(format!(
-            "handler `{}` has the key `{path}`, which updates and deletes do not carry for all partitions alike; let \
-             it be within `_id`, let the handler receive inserts and replaces only, or have 1 partition",
-            handler.name
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn check_names(handlers: &[BoundHandler], sinks: &[(Arc<str>, SinkSpec)]) -> Result<(), Error> {
-    if handlers.is_empty() {
-        return Err(Error::configuration(
-            "the runtime has no handlers; add some with `.handlers(handlers![..])`",
-        ));
-    }
-    let mut seen = HashSet::new();
-    if let Some((name, _)) = sinks.iter().find(|(name, _)| !seen.insert(name)) {
-        return Err(Error::configuration(format!(
-            "two sinks are named `{name}`; give each its own name"
-        )));
-    }
-    let known = || {
-        let names: Vec<_> = sinks.iter().map(|(name, _)| format!("`{name}`")).collect();
-        match names.as_slice() {
-            [] => "there are none".to_owned(),
-            names => format!("there are {}", names.join(", ")),
-        }
-    };
-    let mut seen = HashSet::new();
-    for handler in handlers {
-        let name = &handler.name;
-        if !seen.insert(name) {
-            return Err(Error::configuration(format!(
-                "two handlers are named `{name}`; set `name = \"..\"` on one of them"
-            )));
-        }
-        let unknown = |to: &&String| !sinks.iter().any(|(sink, _)| **sink == ***to);
-        if let Some(to) = handler.sinks.iter().find(unknown) {
-            return Err(Error::configuration(format!(
-                "handler `{name}` sends to sink `{to}`, which is not there; {}. Add it with `.sink(\"{to}\", ..)`",
-                known()
-            )));
-        }
-    }
-    Ok(())
 }
 
 impl<S, D> fmt::Debug for RuntimeBuilder<S, D> {

@@ -6,7 +6,7 @@
 #[cfg(changestream_crash)]
 pub use armed::reach;
 
-/// All points. Those that begin with `start.` or `shutdown.` are passed once in a process.
+/// All points. Those that begin with `start.` or `shutdown.` are passed once each time that the work begins or ends.
 #[cfg(changestream_crash)]
 pub const POINTS: &[&str] = &[
     "start.checkpoint_loaded",
@@ -27,9 +27,17 @@ pub const POINTS: &[&str] = &[
     "shutdown.begun",
     "shutdown.drained",
     "shutdown.committed",
+    "fragment.received",
+    "snapshot.begun",
+    "snapshot.chunk_handled",
+    "snapshot.chunk_saved",
+    "partition.acquired",
+    "partition.given_up",
+    "partition.released",
     // These are in the service of the crash runs.
     "effect.before",
     "effect.after",
+    "checkpoint.sending",
     "checkpoint.reply_lost",
     "dead_letter.reply_lost",
 ];

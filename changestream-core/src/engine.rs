@@ -79,7 +79,7 @@ struct AtHand {
 pub(crate) enum Drained {
     /// Nothing is in flight.
     Yes,
-    /// The deadline passed, or nobody takes marks any more.
+    /// The deadline passed, it was told to give up, or nobody takes marks any more.
     No,
 }
 
@@ -107,11 +107,12 @@ impl Drive {
     }
 
     /// Works until there are no more batches or it is told to stop; then finishes what is in flight, until the
-    /// drain deadline, and hands out the last mark.
+    /// drain deadline or until it is told to give that up, and hands out the last mark.
     pub(crate) async fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
         mut stop: watch::Receiver<bool>,
+        mut give_up: watch::Receiver<bool>,
     ) -> Drained {
         let mut ticks = interval(self.config.checkpoint_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,6 +135,7 @@ impl Drive {
             tokio::select! {
                 biased;
                 () = stopped(&mut stop), if !is_draining => deadline = begin_to_drain(),
+                () = stopped(&mut give_up) => break Drained::No,
                 () = expired, if is_draining => break Drained::No,
                 permit = self.marks.reserve(), if is_due => match permit {
                     Ok(permit) => {

@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Unreachable,
     UnsupportedServer,
     HistoryLost,
+    StartsOver,
     Invalidated,
     MissingImage,
     Stream,
@@ -87,7 +88,12 @@ impl Error {
 
     /// The place to go on from is gone from the oplog; nothing was skipped.
     pub fn is_history_lost(&self) -> bool {
-        self.kind == Kind::HistoryLost
+        matches!(self.kind, Kind::HistoryLost | Kind::StartsOver)
+    }
+
+    /// The place to go on from is gone from the oplog, and the next start makes up for that.
+    pub(crate) fn starts_over(&self) -> bool {
+        self.kind == Kind::StartsOver
     }
 
     /// What the stream watches was dropped or renamed, and

@@ -20,7 +20,7 @@ use crate::{
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// A part of the stream that a runtime did not see. Every event in it is missed, and nothing else says which
-/// they were.
+/// they were; with [`OnLostHistory::Snapshot`](crate::OnLostHistory::Snapshot), what they came to arrives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -54,7 +54,8 @@ pub struct Gap {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum GapKind {
-    /// The oplog no longer held it, and [`OnLostHistory::StartNow`](crate::OnLostHistory::StartNow) was chosen.
+    /// The oplog no longer held it, and [`OnLostHistory::StartNow`](crate::OnLostHistory::StartNow) or
+    /// [`OnLostHistory::Snapshot`](crate::OnLostHistory::Snapshot) was chosen.
     LostHistory,
 }
 

@@ -49,9 +49,9 @@ pub enum RuntimeState {
     Starting,
     /// Another replica of its name is active; it waits to take over.
     StandingBy,
-    /// Its stream is open, and its checkpoints are saved.
+    /// Its stream is open, and its checkpoints and dead letters are written.
     Running,
-    /// The stream is broken, or the lease or a checkpoint cannot be written. It tries again and again and needs no
+    /// The stream is broken, or the lease, a checkpoint or a dead letter cannot be written. It tries again and again and needs no
     /// restart; nothing is skipped meanwhile.
     #[non_exhaustive]
     Interrupted {
@@ -78,7 +78,7 @@ impl Health {
         self.state() != RuntimeState::Stopped
     }
 
-    /// Whether the stream is open and checkpoints are saved: [`Running`](RuntimeState::Running). For a
+    /// Whether the stream is open, and checkpoints and dead letters are written: [`Running`](RuntimeState::Running). For a
     /// readiness probe, and to alert on when it lasts.
     pub fn is_ready(&self) -> bool {
         self.status.borrow().is_ready()
@@ -188,10 +188,11 @@ pub(crate) enum Part {
     Lease,
     Stream,
     Checkpoints,
+    DeadLetters,
 }
 
 impl Part {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 }
 
 /// Where the parts of a runtime report to. Clones report to the same; when the last is gone, the runtime
@@ -316,6 +317,7 @@ impl Report {
             Part::Lease => "lease",
             Part::Stream => "stream",
             Part::Checkpoints => "checkpoints",
+            Part::DeadLetters => "dead_letters",
         };
         let labels = [
             ("runtime", self.runtime.to_string()),

@@ -4,6 +4,7 @@
 mod bson_path;
 mod builder;
 mod checkpoint;
+mod collection;
 mod config;
 mod connection;
 #[doc(hidden)]
@@ -26,6 +27,7 @@ mod lane;
 mod layer;
 mod lease;
 mod message;
+mod mutant;
 mod partition;
 mod processed;
 mod replay;

@@ -1,11 +1,16 @@
 //! A runtime whose stream is open, from there to shutdown.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -19,10 +24,10 @@ use crate::{
     partition::{self, Slot},
     runtime::{Runtime, unreadable_checkpoint},
     snapshot::{Incoming, Progress, SnapshotTask, Targets, Windows},
-    source::{OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
+    source::{OnLostHistory, OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
 };
 
-/// How long the last checkpoint may take after the drain deadline.
+/// How long the last checkpoint may take after the drain deadline, or after a failure.
 pub(crate) const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// A runtime whose stream is open.
@@ -100,6 +105,15 @@ impl Running {
         let start = source.open().await?;
         crate::crash_point!("start.opened");
 
+        let progress = Progress {
+            store: Arc::clone(&parts.snapshots),
+            runtime: Arc::clone(&parts.name),
+            epoch,
+        };
+        // The checkpoint moves after this, so that a start after a crash finds the history lost again, or this done.
+        if start.is_after_gap && config.stream.lost_history == OnLostHistory::Snapshot {
+            progress.start_over().await?;
+        }
         let mut checkpointer = Checkpointer {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&slot.name),
@@ -111,8 +125,9 @@ impl Running {
             health: health.clone(),
         };
         // A start after a crash finds its way back to where this one began, whatever happens to the first events.
-        if let Some(start) = start.resume_point().filter(|_| is_first_start) {
-            checkpointer.save(start).await?;
+        let is_new = is_first_start || start.is_after_gap;
+        if let Some(place) = start.position.resume_point().filter(|_| is_new) {
+            checkpointer.save(place).await?;
             crate::crash_point!("start.first_checkpoint_saved");
         }
         let mut tasks = JoinSet::new();
@@ -124,11 +139,7 @@ impl Running {
             client,
             database: database.name().to_owned(),
             config,
-            progress: Progress {
-                store: Arc::clone(&parts.snapshots),
-                runtime: Arc::clone(&parts.name),
-                epoch,
-            },
+            progress,
             targets: Targets::of(&parts.selections(), database.name()),
             is_first_start,
             windows: Arc::clone(&windows),
@@ -181,8 +192,9 @@ impl Running {
             config,
             health,
         } = self;
+        let (give_up, given_up) = watch::channel(false);
         let mut work = pin!(async {
-            let drained = drive.run(batches, stop.subscribe()).await;
+            let drained = drive.run(batches, stop.subscribe(), given_up).await;
             stop.send_replace(true);
             let mut result = Ok(());
             while let Some(task) = tasks.join_next().await {
@@ -195,7 +207,7 @@ impl Running {
         });
         tokio::select! {
             biased;
-            Some(error) = failure.recv() => return Err(error),
+            Some(error) = failure.recv() => return Err(save_done(&give_up, work, error).await),
             () = shutdown => {}
             result = &mut work => return result,
         }
@@ -205,11 +217,11 @@ impl Running {
         stop.send_replace(true);
         tokio::select! {
             biased;
-            result = work => {
+            result = &mut work => {
                 crate::crash_point!("shutdown.committed");
                 result
             }
-            Some(error) = failure.recv() => Err(error),
+            Some(error) = failure.recv() => Err(save_done(&give_up, work, error).await),
             // The drive keeps the deadline; this is for a last checkpoint that can't be saved.
             () = sleep(config.drain_deadline.saturating_add(LAST_SAVE)) => Err(drain_deadline(config)),
             () = abort => {
@@ -217,6 +229,22 @@ impl Running {
             }
         }
     }
+}
+
+/// Gives up what is in flight, as a crash would, but saves what is done, if that can be had in time.
+async fn save_done(
+    give_up: &watch::Sender<bool>,
+    work: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    because: Error,
+) -> Error {
+    give_up.send_replace(true);
+    match timeout(LAST_SAVE, work).await {
+        Ok(_) => {}
+        Err(_elapsed) => {
+            tracing::warn!("the last checkpoint cannot be saved: what is done comes again")
+        }
+    }
+    because
 }
 
 fn drain_deadline(config: Config) -> Error {

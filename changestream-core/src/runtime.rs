@@ -15,7 +15,7 @@ use crate::{
     builder::RuntimeBuilder,
     checkpoint::{Checkpoint, CheckpointStore},
     config::Config,
-    dead_letter::{DeadLetterFilter, DeadLetterStore},
+    dead_letter::{DeadLetterFilter, DeadLetterStore, WatchedDeadLetters},
     engine::{Engine, Registered},
     error::{Error, Kind, StoreError},
     filter::Selection,
@@ -75,11 +75,12 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) start_at: StartAt,
     pub(crate) checkpoints: Arc<dyn CheckpointStore>,
-    pub(crate) dead_letters: Arc<dyn DeadLetterStore>,
+    pub(crate) dead_letters: WatchedDeadLetters,
     pub(crate) leases: Arc<dyn LeaseStore>,
     pub(crate) snapshots: Arc<dyn SnapshotStore>,
     /// For handlers that take a transaction; `None` where there is no server.
     pub(crate) transactions: Option<Transactions>,
+    pub(crate) health: HealthReporter,
 }
 
 impl Parts {
@@ -111,6 +112,7 @@ impl Parts {
     /// Puts each handler into its stack, behind the router.
     pub(crate) fn into_engine(self, default_database: &str) -> Engine {
         let router = Router::new(&self.selections(), default_database);
+        let dead_letters: Arc<dyn DeadLetterStore> = Arc::new(self.dead_letters);
         let handlers = self.handlers.into_iter().map(|handler| {
             let sinks = self.sinks.iter();
             let sinks = sinks
@@ -126,7 +128,7 @@ impl Parts {
                 &self.layers,
                 sinks,
                 self.config.policy,
-                &self.dead_letters,
+                &dead_letters,
                 self.transactions.as_ref(),
             );
             Registered {
@@ -297,6 +299,7 @@ impl Runtime {
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
         abort: impl Future<Output = ()>,
     ) -> Result<(), Error> {
+        let _writing = self.parts.dead_letters.writing();
         let running = tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::SystemTime};
 
-use crate::{event::RawChange, source::Mark};
+use crate::{event::RawChange, mutant, source::Mark};
 
 /// Holds the contiguous low-water mark: the last place before which nothing is unfinished.
 ///
@@ -39,7 +39,7 @@ impl Tracker {
         let sequence = self.first + self.in_flight.len() as u64;
         self.events += 1;
         self.bytes += change.size();
-        let is_done = cfg!(changestream_mutant = "commit_before_effect");
+        let is_done = mutant::is_broken("commit_before_effect");
         self.in_flight.push_back(Entry {
             mark: Mark::Event(change.clone()),
             open: if is_done { 0 } else { handlers },
@@ -50,7 +50,7 @@ impl Tracker {
 
     /// Takes note of the end of a batch, which is done once all before it is.
     pub(crate) fn end_of_batch(&mut self, end: Mark) {
-        if cfg!(changestream_mutant = "post_batch_in_flight") {
+        if mutant::is_broken("post_batch_in_flight") {
             self.low_water_mark = Some(end);
             return;
         }
@@ -70,7 +70,7 @@ impl Tracker {
 
     /// Takes note that one handler is done with the event at `sequence`.
     pub(crate) fn done(&mut self, sequence: Sequence) {
-        if cfg!(changestream_mutant = "commit_before_effect") {
+        if mutant::is_broken("commit_before_effect") {
             return;
         }
         let index = sequence.0.checked_sub(self.first);

@@ -1,7 +1,7 @@
 //! The servers of the runs, and what is done to them.
 
 use changestream::mongodb::{Client, bson::doc, options::ClientOptions};
-use changestream_testkit::{FaultProxy, MongoServer, ReplicaSet};
+use changestream_testkit::{FaultProxy, MongoServer, ReplicaSet, Version};
 use tokio::time::sleep;
 
 use crate::{
@@ -76,6 +76,15 @@ impl Single {
 }
 
 impl Deployment<'_> {
+    /// Whether the server splits events that are too large.
+    pub(crate) fn splits_events(self) -> bool {
+        let version = match self {
+            Self::Single(single) => single.server.version(),
+            Self::Set(set) => set.version(),
+        };
+        version >= Version::new(6, 0, 9)
+    }
+
     /// The connection string of the service.
     pub(crate) fn service_uri(self) -> String {
         let uri = match self {

@@ -1,4 +1,5 @@
-//! The two logs: what the server acknowledged to the writer, and what the service did.
+//! The logs: what the server acknowledged to the writer, what the service did, and which checkpoints the server has
+//! committed.
 //!
 //! A line is appended with one `write`, so that a killed process loses no line that it had finished. One that was cut
 //! short all the same lacks its end mark, and counts as not written.
@@ -10,6 +11,8 @@ use std::{
     path::Path,
     sync::Arc,
 };
+
+use changestream::bson::{Bson, Document};
 
 /// The end of a line that was written whole.
 const END: &str = "\t.";
@@ -72,7 +75,33 @@ pub(crate) struct Place {
     pub(crate) token: String,
 }
 
-/// Something that the service did.
+impl Place {
+    /// What the document of a checkpoint says, by the names that the store gives its fields.
+    pub(crate) fn of(checkpoint: &Document) -> Self {
+        let number = |name| match checkpoint.get(name) {
+            Some(Bson::Int64(number)) => *number,
+            Some(Bson::Int32(number)) => (*number).into(),
+            // Not all checkpoints have an epoch, and a claimed one has no sequence yet.
+            _ => 0,
+        };
+        let token = checkpoint.get_document("token");
+        let token = token.and_then(|token| token.get_str("_data"));
+        Self {
+            epoch: number("epoch"),
+            sequence: number("sequence"),
+            token: token.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// A checkpoint that the server has committed, and what it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+}
+
+/// Something that the service did, or that was done to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
     /// It is about to ask its store for the checkpoint.
@@ -81,6 +110,8 @@ pub(crate) enum Deed {
     Loaded(Option<Place>),
     /// It handled an event, in the attempt of this number, and then told the runtime whether that had succeeded.
     Effect(Event, u32, bool),
+    /// It handled a document of a snapshot, and then told the runtime whether that had succeeded.
+    Row(Version, bool),
     /// The server acknowledged a dead letter.
     Letter(Event),
     /// It is about to ask its store to save a checkpoint.
@@ -89,6 +120,8 @@ pub(crate) enum Deed {
     Saved(Place),
     /// The store holds a newer one.
     Refused(Place),
+    /// It was stopped for longer than its lease, and is about to go on.
+    Woken,
 }
 
 /// A line of the service's log: what it did, and in which of its processes.
@@ -110,6 +143,16 @@ pub(crate) struct Unreadable {
 /// The versions in the writer's log.
 pub(crate) fn parse_versions(text: &str) -> Result<Vec<Version>, Unreadable> {
     parse(text, "the writer's log", |fields| fields.version())
+}
+
+/// The entries of the log of commits.
+pub(crate) fn parse_commits(text: &str) -> Result<Vec<Commit>, Unreadable> {
+    parse(text, "the log of commits", |fields| {
+        Some(Commit {
+            name: fields.text()?,
+            place: fields.place()?,
+        })
+    })
 }
 
 /// The entries of the service's log.
@@ -175,10 +218,12 @@ impl Fields<'_> {
             "loaded-none" => Deed::Loaded(None),
             "loaded" => Deed::Loaded(Some(self.place()?)),
             "effect" => Deed::Effect(self.event()?, self.number()?, self.number()?),
+            "row" => Deed::Row(self.version()?, self.number()?),
             "letter" => Deed::Letter(self.event()?),
             "saving" => Deed::Saving(self.place()?),
             "saved" => Deed::Saved(self.place()?),
             "refused" => Deed::Refused(self.place()?),
+            "woken" => Deed::Woken,
             _ => return None,
         };
         Some(Entry { session, deed })
@@ -197,6 +242,12 @@ impl fmt::Display for Place {
     }
 }
 
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\t{}", self.name, self.place)
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\t", self.session)?;
@@ -207,10 +258,12 @@ impl fmt::Display for Entry {
             Deed::Effect(event, attempt, is_done) => {
                 write!(f, "effect\t{event}\t{attempt}\t{is_done}")
             }
+            Deed::Row(version, is_done) => write!(f, "row\t{version}\t{is_done}"),
             Deed::Letter(event) => write!(f, "letter\t{event}"),
             Deed::Saving(place) => write!(f, "saving\t{place}"),
             Deed::Saved(place) => write!(f, "saved\t{place}"),
             Deed::Refused(place) => write!(f, "refused\t{place}"),
+            Deed::Woken => f.write_str("woken"),
         }
     }
 }
@@ -239,10 +292,12 @@ mod tests {
             Deed::Loaded(None),
             Deed::Loaded(Some(place.clone())),
             Deed::Effect(event.clone(), 2, false),
+            Deed::Row(event.version.clone(), true),
             Deed::Letter(event),
             Deed::Saving(place.clone()),
             Deed::Saved(place.clone()),
             Deed::Refused(place),
+            Deed::Woken,
         ];
         let entries = deeds.map(|deed| Entry { session: 3, deed });
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -29,12 +29,26 @@ struct Cli {
 enum Task {
     /// Carries out runs
     Run(runs::Options),
+    /// Shows the plan of a seed
+    Plan {
+        seed: u64,
+        #[arg(long, default_value_t = 10_000)]
+        events: u64,
+        #[arg(long, value_enum)]
+        kind: Option<plan::Kind>,
+    },
     /// Judges a run again by the logs in its folder
     Check {
         dir: PathBuf,
         /// How many events may be done and not covered by a checkpoint
         #[arg(long, default_value_t = usize::MAX)]
         uncommitted: usize,
+        /// How many events a process may have in flight
+        #[arg(long, default_value_t = usize::MAX)]
+        in_flight: usize,
+        /// Whether processes shared the work
+        #[arg(long)]
+        shared: bool,
     },
     /// Lets one process of the service work for long, while its server and its network fail
     Soak(run::soak::Options),
@@ -51,8 +65,21 @@ async fn main() -> ExitCode {
         }
         Task::Run(options) => runs::run_all(options).await,
         Task::Soak(options) => run::soak::soak(options).await,
-        Task::Check { dir, uncommitted } => {
-            let limits = checker::Limits { uncommitted };
+        Task::Plan { seed, events, kind } => {
+            println!("{:#?}", plan::Plan::of(seed, events, kind));
+            Ok(true)
+        }
+        Task::Check {
+            dir,
+            uncommitted,
+            in_flight,
+            shared,
+        } => {
+            let limits = checker::Limits {
+                uncommitted,
+                in_flight,
+                is_shared: shared,
+            };
             run::judge(&dir, limits).map(|findings| {
                 println!("{findings:#?}");
                 findings.violations.is_empty()

@@ -19,18 +19,19 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default)]
 struct Row {
     seed: u64,
+    kind: String,
     deployment: String,
     faults: Vec<String>,
     figures: [usize; FIGURES.len()],
     took: Duration,
 }
 
-const FIGURES: [&str; 14] = [
-    "kills", "points", "stops", "exits", "events", "letters", "commits", "duplic.", "open", "lost",
-    "over", "order", "commit", "other",
+const FIGURES: [&str; 16] = [
+    "kills", "points", "stops", "pauses", "exits", "events", "rows", "letters", "commits",
+    "duplic.", "open", "lost", "over", "order", "commit", "other",
 ];
 /// The first of the figures that must be 0.
-const LOST: usize = 9;
+const LOST: usize = 11;
 
 impl Row {
     fn of(outcome: &Outcome) -> Self {
@@ -38,14 +39,17 @@ impl Row {
         let faults = outcome.plan.faults.iter();
         Self {
             seed: outcome.plan.seed,
+            kind: outcome.plan.kind.to_string(),
             deployment: outcome.plan.deployment.to_string(),
             faults: faults.map(|fault| fault.kind.to_string()).collect(),
             figures: [
                 lives.killed as usize,
                 lives.points.len(),
                 lives.stopped as usize,
+                lives.paused as usize,
                 lives.hindered as usize,
                 findings.events,
+                findings.rows,
                 findings.letters,
                 findings.commits,
                 findings.duplicates,
@@ -61,7 +65,7 @@ impl Row {
     }
 
     fn line(&self, name: &str) -> String {
-        let mut line = format!("{name:>10}  {:<7}", self.deployment);
+        let mut line = format!("{name:>10}  {:<8} {:<7}", self.kind, self.deployment);
         for (figure, title) in self.figures.iter().zip(FIGURES) {
             let width = title.len().max(6);
             write!(line, " {figure:>width$}").expect("into a string");
@@ -73,7 +77,7 @@ impl Row {
 
 /// The first line of the table.
 pub(crate) fn head() -> String {
-    let mut line = format!("{:>10}  {:<7}", "seed", "server");
+    let mut line = format!("{:>10}  {:<8} {:<7}", "seed", "kind", "server");
     for title in FIGURES {
         let width = title.len().max(6);
         write!(line, " {title:>width$}").expect("into a string");
@@ -87,8 +91,11 @@ pub(crate) fn line(outcome: &Outcome) -> String {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
+    /// Adds a run, so long after the first one began.
+    pub(crate) fn add(&mut self, outcome: &Outcome, took: Duration) {
+        self.took = took;
         self.rows.push(Row::of(outcome));
+        self.rows.sort_by_key(|row| row.seed);
         for point in &outcome.lives.points {
             *self.points.entry(point).or_default() += 1;
         }
@@ -96,11 +103,6 @@ impl Report {
 
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
-    }
-
-    pub(crate) fn finish(&mut self, took: Duration) {
-        self.rows.sort_by_key(|row| row.seed);
-        self.took = took;
     }
 
     /// Whether any rule was broken.
@@ -112,7 +114,7 @@ impl Report {
     /// The line of all runs, and what they came by.
     pub(crate) fn total(&self) -> String {
         let mut total = Row {
-            deployment: format!("{} runs", self.rows.len()),
+            kind: format!("{} runs", self.rows.len()),
             took: self.took,
             ..Row::default()
         };
@@ -170,10 +172,13 @@ pub(crate) fn heading(title: &str, command: &str, servers: &str) -> String {
 }
 
 const LEGEND: &str = "\
-kills    processes of the service ended with SIGKILL; points: that died at a named point; stops: ended with SIGTERM;
-         exits: ended by themselves while a fault lasted
-events   acknowledged by the server; duplic.: handled again after a restart; open: the most that were done and not
-         covered by a checkpoint when a process ended
+kind     single: one process after the other; standby: two replicas, one of them active; shared: two replicas that share
+         the partitions; snapshot: of documents that were there before; split: with events of more than 16 MB
+kills    processes of the service ended with SIGKILL; points: that died, or stopped, at a named point; stops: ended with
+         SIGTERM; pauses: stopped for longer than the lease, and then let go on; exits: ended by themselves while a
+         fault lasted
+events   acknowledged by the server; rows: documents that a snapshot showed; duplic.: handled again after a restart;
+         open: the most that were done and not covered by a checkpoint when a process ended
 lost     never done; over: duplicates or open events beyond the bound; order: of a key; commit: early or stale
          checkpoints; other: identities, and ends of the service that nothing excuses
 ";

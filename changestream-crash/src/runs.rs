@@ -18,7 +18,7 @@ use crate::{
     Result,
     checker::Rule,
     deployment::Pool,
-    plan::Plan,
+    plan::{Kind, Plan},
     report::{self, Report},
     run::{Outcome, run},
 };
@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// How many versions are written in a run
     #[arg(long, default_value_t = 10_000)]
     events: u64,
+    /// Only runs that are about this
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
     /// How many runs go on side by side
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -56,6 +59,7 @@ pub(crate) struct Options {
 /// What the workers share.
 struct Shared {
     options: Options,
+    begin: Instant,
     next: AtomicU64,
     is_caught: AtomicBool,
     report: Mutex<Report>,
@@ -63,10 +67,10 @@ struct Shared {
 
 /// Carries out the runs; whether all is as it should be.
 pub(crate) async fn run_all(options: Options) -> Result<bool> {
-    let begin = Instant::now();
     let workers = options.jobs.clamp(1, options.runs.max(1));
     let shared = Arc::new(Shared {
         options: options.clone(),
+        begin: Instant::now(),
         next: AtomicU64::new(0),
         is_caught: AtomicBool::new(false),
         report: Mutex::default(),
@@ -76,31 +80,29 @@ pub(crate) async fn run_all(options: Options) -> Result<bool> {
     for _ in 0..workers {
         tasks.spawn(work(Arc::clone(&shared)));
     }
-    let mut servers = String::new();
     while let Some(worked) = tasks.join_next().await {
-        servers = worked??;
+        worked??;
     }
-    let mut report = shared.report();
-    report.finish(begin.elapsed());
+    let report = shared.report();
     println!("{}", report.total());
-    if let Some(path) = &options.report {
-        fs::write(path, report.text(&options.command, &servers))?;
-    }
     Ok(match options.expect {
         Some(_) => shared.is_caught.load(Ordering::SeqCst),
         None => report.is_good(),
     })
 }
 
-/// Takes one run after the other; the version of the servers.
-async fn work(shared: Arc<Shared>) -> Result<String> {
+/// Takes one run after the other.
+async fn work(shared: Arc<Shared>) -> Result<()> {
     let mut pool = Pool::default();
     loop {
         let index = shared.next.fetch_add(1, Ordering::SeqCst);
         if index >= shared.options.runs || shared.is_caught.load(Ordering::SeqCst) {
-            return Ok(pool.version());
+            return Ok(());
         }
-        let plan = Plan::of(shared.options.seed + index, shared.options.events);
+        let Options {
+            seed, events, kind, ..
+        } = shared.options;
+        let plan = Plan::of(seed + index, events, kind);
         let mut dir = new_dir()?;
         let outcome = match one_run(&mut pool, plan.clone(), &dir).await {
             Err(error) => {
@@ -114,7 +116,7 @@ async fn work(shared: Arc<Shared>) -> Result<String> {
             }
             ran => ran?,
         };
-        shared.add(&outcome);
+        shared.add(&outcome, &pool.version())?;
         if !outcome.is_good() {
             explain(&outcome);
             match shared.options.expect {
@@ -140,9 +142,15 @@ fn new_dir() -> Result<TempDir> {
 }
 
 impl Shared {
-    fn add(&self, outcome: &Outcome) {
+    /// Takes note of a run. The report is written each time: whoever ends long runs early has those that were made.
+    fn add(&self, outcome: &Outcome, servers: &str) -> Result<()> {
         println!("{}", report::line(outcome));
-        self.report().add(outcome);
+        let mut report = self.report();
+        report.add(outcome, self.begin.elapsed());
+        if let Some(path) = &self.options.report {
+            fs::write(path, report.text(&self.options.command, servers))?;
+        }
+        Ok(())
     }
 
     fn note(&self, note: String) {

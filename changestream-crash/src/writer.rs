@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,10 @@ const WRITERS: u64 = 4;
 const HOT_KEYS: u64 = 2;
 /// One version in so many is of the first for its key, about.
 const VERSIONS_PER_COLD_KEY: u64 = 8;
+/// One batch of the first writer in so many is of its large document, where the run is about those.
+const BATCHES_PER_LARGE: u8 = 16;
+/// The size of a large document: its event carries it as it was before and as it is now, and the server splits events of more than 16 MB.
+const LARGE: usize = 9 << 20;
 /// Between attempts at a write.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -45,9 +52,21 @@ pub(crate) const LAST: &str = "last";
 pub(crate) struct Writer {
     client: Client,
     database: Database,
-    log: Log,
     pace: Pace,
-    acknowledged: AtomicU64,
+    acknowledged: Arc<AtomicU64>,
+    hands: Vec<Hand>,
+    writes_large: bool,
+}
+
+/// One of the writers that write side by side.
+#[derive(Debug)]
+struct Hand {
+    index: u64,
+    rng: Rng,
+    /// How many keys it has that do not get many versions.
+    cold_keys: u64,
+    /// The last version of each key.
+    numbers: HashMap<String, u64>,
 }
 
 /// When the next versions are written.
@@ -60,64 +79,93 @@ pub(crate) enum Pace {
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client, database: Database, log: Log, pace: Pace) -> Self {
+    /// Writes what comes from `seed`, for so many versions in all.
+    pub(crate) fn new(
+        client: Client,
+        database: Database,
+        pace: Pace,
+        seed: u64,
+        events: u64,
+    ) -> Self {
+        let hand = |index| Hand {
+            index,
+            rng: Rng::with_seed(seed ^ (index << 32)),
+            cold_keys: (events / WRITERS / 2 / VERSIONS_PER_COLD_KEY).max(1),
+            numbers: HashMap::new(),
+        };
         Self {
             client,
             database,
-            log,
             pace,
-            acknowledged: AtomicU64::new(0),
+            acknowledged: Arc::default(),
+            hands: (0..WRITERS).map(hand).collect(),
+            writes_large: false,
         }
     }
 
-    /// How many versions were acknowledged so far.
+    /// Writes a large document now and then.
+    pub(crate) fn writes_large(mut self, writes_large: bool) -> Self {
+        self.writes_large = writes_large;
+        self
+    }
+
+    /// How many versions were acknowledged by the last [`write`](Self::write) so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Writes so many versions, and then the one of [`LAST`]. It tries each again until the server acknowledges it.
-    pub(crate) async fn write(&self, events: u64, seed: u64) -> Result<()> {
-        let writers = (0..WRITERS).map(|writer| {
-            let rng = Rng::with_seed(seed ^ (writer << 32));
-            let share = events / WRITERS;
-            self.write_keys(writer, share, rng)
-        });
-        try_join_all(writers).await?;
+    /// The number of [`acknowledged`](Self::acknowledged), to be looked at while it writes.
+    pub(crate) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.acknowledged)
+    }
+
+    /// How many documents it has written.
+    pub(crate) fn documents(&self) -> u64 {
+        let of_hands = self.hands.iter().map(|hand| hand.numbers.len() as u64);
+        of_hands.sum()
+    }
+
+    /// Writes so many versions, each again and again until the server acknowledges it, and notes those in `log`.
+    pub(crate) async fn write(&mut self, events: u64, log: &Log) -> Result<()> {
+        self.acknowledged.store(0, Ordering::SeqCst);
+        let mut hands = std::mem::take(&mut self.hands);
+        let writer = &*self;
+        let share = events / WRITERS;
+        let writing = hands.iter_mut().map(|hand| writer.lead(hand, share, log));
+        let written = try_join_all(writing).await;
+        self.hands = hands;
+        written.map(drop)
+    }
+
+    /// Writes the one version of [`LAST`].
+    pub(crate) async fn write_last(&self, log: &Log) -> Result<()> {
         let last = Version {
             key: LAST.to_owned(),
             number: 1,
         };
         let statement = statement(&last, Trouble::None, false);
         self.apply(vec![statement], false).await?;
-        self.acknowledge(&[last])
+        self.acknowledge(&[last], log)
     }
 
-    async fn write_keys(&self, writer: u64, mut left: u64, mut rng: Rng) -> Result<()> {
-        let cold = (left / 2 / VERSIONS_PER_COLD_KEY).max(1);
-        let mut numbers: HashMap<String, u64> = HashMap::new();
+    async fn lead(&self, hand: &mut Hand, mut left: u64, log: &Log) -> Result<()> {
         while left > 0 {
-            let in_transaction = rng.u8(..40) == 0;
-            let most = if in_transaction { 200 } else { 24 };
-            let count = rng.u64(1..=most).min(left);
-            let mut versions = Vec::new();
-            let mut statements = Vec::new();
-            for _ in 0..count {
-                let key = match rng.bool() {
-                    true => format!("hot-{writer}-{}", rng.u64(..HOT_KEYS)),
-                    false => format!("cold-{writer}-{}", rng.u64(..cold)),
-                };
-                let number = numbers.entry(key.clone()).or_default();
-                *number += 1;
-                let version = Version {
-                    key,
-                    number: *number,
-                };
-                statements.push(statement(&version, trouble(&mut rng), rng.u8(..8) == 0));
-                versions.push(version);
-            }
             self.pace.keep(self.acknowledged()).await;
+            let may_be_large = self.writes_large && hand.index == 0;
+            if may_be_large && hand.rng.u8(..BATCHES_PER_LARGE) == 0 {
+                let (version, statement) = hand.large();
+                self.apply(vec![statement], false).await?;
+                self.acknowledge(&[version], log)?;
+                left -= 1;
+                continue;
+            }
+            let in_transaction = hand.rng.u8(..40) == 0;
+            let most = if in_transaction { 200 } else { 24 };
+            let count = hand.rng.u64(1..=most).min(left);
+            let (versions, statements): (Vec<_>, Vec<_>) =
+                (0..count).map(|_| hand.next_version()).unzip();
             self.apply(statements, in_transaction).await?;
-            self.acknowledge(&versions)?;
+            self.acknowledge(&versions, log)?;
             left -= count;
         }
         Ok(())
@@ -158,11 +206,52 @@ impl Writer {
         Ok(reply)
     }
 
-    fn acknowledge(&self, versions: &[Version]) -> Result<()> {
-        self.log.append(versions)?;
+    fn acknowledge(&self, versions: &[Version], log: &Log) -> Result<()> {
+        log.append(versions)?;
         let count = versions.len() as u64;
         self.acknowledged.fetch_add(count, Ordering::SeqCst);
         Ok(())
+    }
+}
+
+impl Hand {
+    /// The next version of one of its keys, and the statement that writes it.
+    fn next_version(&mut self) -> (Version, Document) {
+        let (index, rng) = (self.index, &mut self.rng);
+        let key = match rng.bool() {
+            true => format!("hot-{index}-{}", rng.u64(..HOT_KEYS)),
+            false => format!("cold-{index}-{}", rng.u64(..self.cold_keys)),
+        };
+        let version = self.version_of(key);
+        let (trouble, replace) = (trouble(&mut self.rng), self.rng.u8(..8) == 0);
+        let statement = statement(&version, trouble, replace);
+        (version, statement)
+    }
+
+    /// The next version of its large document.
+    fn large(&mut self) -> (Version, Document) {
+        let version = self.version_of("large".to_owned());
+        let mut statement = statement(&version, Trouble::None, false);
+        let fill = (version.number % 10).to_string();
+        let filler = fill.repeat(LARGE);
+        let update = statement.get_document_mut("u").expect("there is an update");
+        let operator = if version.number == 1 {
+            "$setOnInsert"
+        } else {
+            "$set"
+        };
+        let fields = update.get_document_mut(operator);
+        fields.expect("it sets fields").insert("filler", filler);
+        (version, statement)
+    }
+
+    fn version_of(&mut self, key: String) -> Version {
+        let number = self.numbers.entry(key.clone()).or_default();
+        *number += 1;
+        Version {
+            key,
+            number: *number,
+        }
     }
 }
 

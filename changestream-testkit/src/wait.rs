@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Error, Result, node::Node};
 
 /// How long a server may take to do what it is waited for; it takes a fraction of a second on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A bounded wait for a state of a node: ask, let the answer be judged, and ask again as long as there is none.

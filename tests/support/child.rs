@@ -31,6 +31,7 @@ use super::{Event, eventually, within};
 const URI: &str = "CHANGESTREAM_TEST_CHILD_URI";
 const LEASE: &str = "CHANGESTREAM_TEST_CHILD_LEASE";
 const PERMITS: &str = "CHANGESTREAM_TEST_CHILD_PERMITS";
+const PARTITIONS: &str = "CHANGESTREAM_TEST_CHILD_PARTITIONS";
 const STOPS_AT_SAVE: &str = "CHANGESTREAM_TEST_CHILD_STOPS_AT_SAVE";
 
 /// What the process ends with when a second signal aborts its drain.
@@ -45,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) permits: usize,
     /// Before which of its saves of a checkpoint it stops, as of `SIGSTOP`; 0 for none.
     pub(crate) stops_at_save: u32,
+    pub(crate) partitions: u32,
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             lease: Duration::from_secs(30),
             permits: Semaphore::MAX_PERMITS,
             stops_at_save: 0,
+            partitions: 1,
         }
     }
 }
@@ -70,6 +73,7 @@ impl Child {
             lease: Duration::from_secs(setting(LEASE).parse().expect("a number")),
             permits: setting(PERMITS).parse().expect("a number"),
             stops_at_save: setting(STOPS_AT_SAVE).parse().expect("a number"),
+            partitions: setting(PARTITIONS).parse().expect("a number"),
         };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         match runtime.block_on(copy(&uri, settings)) {
@@ -87,6 +91,7 @@ impl Child {
         command.env(LEASE, settings.lease.as_secs().to_string());
         command.env(PERMITS, settings.permits.to_string());
         command.env(STOPS_AT_SAVE, settings.stops_at_save.to_string());
+        command.env(PARTITIONS, settings.partitions.to_string());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -149,7 +154,7 @@ impl CheckpointStore for StopsAtSave {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 }
@@ -179,6 +184,7 @@ async fn copy(uri: &str, settings: Settings) -> Result<(), changestream::Error> 
         .name(super::RUNTIME)
         .concurrency(1)
         .lease(settings.lease)
+        .partitions(settings.partitions)
         .checkpoint_store(checkpoints)
         .handlers([spec.timeout(Duration::from_secs(3600))])
         .build()?

@@ -48,16 +48,20 @@ async fn read_effects(database: &Database) -> mongodb::error::Result<Vec<i64>> {
         .start_transaction()
         .read_concern(ReadConcern::snapshot())
         .await?;
+    let totals = collection("totals");
+    let total = totals.find_one(doc! {}).session(&mut snapshot).await?;
+    // Where the collection is not there yet, the snapshot has not begun: what came later would be seen alone.
+    let Some(total) = total else {
+        return Ok(Vec::new());
+    };
     let effects = collection("effects");
     let mut effects = effects.find(doc! {}).session(&mut snapshot).await?;
     let effects: Vec<_> = effects.stream(&mut snapshot).try_collect().await?;
-    let total = collection("totals");
-    let total = total.find_one(doc! {}).session(&mut snapshot).await?;
     snapshot.commit_transaction().await?;
     let order = |effect: &Document| effect.get_i64("order").expect("an order");
     let mut orders: Vec<_> = effects.iter().map(order).collect();
     orders.sort_unstable();
-    let total = total.map_or(0, |total| total.get_i64("orders").expect("a number"));
+    let total = total.get_i64("orders").expect("a number");
     assert_eq!(usize::try_from(total).expect("a count"), orders.len());
     Ok(orders)
 }

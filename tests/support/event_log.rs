@@ -32,7 +32,7 @@ pub(crate) struct Log {
 impl Log {
     /// The collection of the first database into which the last write goes.
     pub(crate) const SENTINEL: &str = "sentinel";
-    const DEADLINE: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_secs(180);
 
     pub(crate) async fn of(script: Vec<Write>) -> Self {
         let server = TestServer::from_env_or_start().await.expect("a server");

@@ -20,7 +20,7 @@ use mongodb::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Shop {
     pub(crate) client: Client,

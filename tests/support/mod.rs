@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each test binary takes what it needs of the shared helpers"
 )]
 
@@ -10,11 +11,16 @@ pub(crate) mod child;
 pub(crate) mod commit;
 pub(crate) mod effect;
 pub(crate) mod failpoint;
+pub(crate) mod handler;
 pub(crate) mod lease;
 pub(crate) mod oplog;
+pub(crate) mod partition;
 pub(crate) mod service;
+pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod writer;
+
+pub(crate) use handler::{gated, recorder};
 
 use std::{
     error::Error as StdError,
@@ -51,7 +57,7 @@ pub(crate) type TestResult = Result<(), BoxError>;
 pub(crate) const RUNTIME: &str = "test";
 
 /// How long anything may take that a test waits for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until `probe` finds something.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -229,6 +235,7 @@ pub(crate) struct Event {
     /// What the change made of the document's field `n`.
     pub(crate) n: Option<i64>,
     pub(crate) event_id: EventId,
+    pub(crate) time: Option<ClusterTime>,
     pub(crate) attempt: u32,
 }
 
@@ -245,6 +252,7 @@ impl Event {
                 None => change.full_document().and_then(integer),
             },
             event_id: change.event_id(),
+            time: change.cluster_time(),
             attempt,
         }
     }
@@ -301,19 +309,6 @@ impl Seen {
     }
 }
 
-/// A handler that notes what it sees of these collections, or of all where there are none.
-pub(crate) fn recorder(collections: &[&str]) -> HandlerSpec<Seen> {
-    async fn record(
-        State(seen): State<Seen>,
-        change: RawChange,
-        Attempt(attempt): Attempt,
-    ) -> Result<(), HandlerError> {
-        seen.push(Event::of(&change, attempt));
-        Ok(())
-    }
-    HandlerSpec::new("record", record).collections(collections.iter().copied())
-}
-
 /// A runtime that runs beside the test.
 pub(crate) struct Started {
     pub(crate) health: Health,
@@ -322,6 +317,11 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    /// A runtime that notes what it sees of `orders`.
+    pub(crate) fn recording<S>(scene: &Scene<S>, seen: &Seen) -> Self {
+        Self::new(scene.runtime(seen).handlers([recorder(&["orders"])]))
+    }
+
     pub(crate) fn new(builder: RuntimeBuilder<Seen>) -> Self {
         let runtime = builder.build().expect("a runtime");
         let (shutdown, asked) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! Stores that fail.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -11,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use changestream::{
     Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterFilter, DeadLetterStore,
-    DeadLetterSummary, Gap, Lease, LeaseStore, MemoryDeadLetters, ReplayMark, Saved, StoreError,
-    StoredCheckpoint,
+    DeadLetterSummary, Gap, Lease, LeaseStore, MemoryDeadLetters, ReplayMark, Saved,
+    SnapshotRecord, SnapshotStore, StoreError, StoredCheckpoint,
 };
 
 /// How a store fails. Clones fail together.
@@ -21,6 +22,10 @@ pub(crate) struct Faults {
     is_down: Arc<AtomicBool>,
     /// Whether it does what it was asked before it fails.
     loses_replies: bool,
+    /// Whether it fails only to save checkpoints.
+    spares_gaps: bool,
+    /// Whether it says nothing where it would fail.
+    is_silent: bool,
     failures: Arc<AtomicU32>,
 }
 
@@ -34,6 +39,20 @@ impl Faults {
     pub(crate) fn losing_replies() -> Self {
         Self {
             loses_replies: true,
+            ..Self::down()
+        }
+    }
+
+    pub(crate) fn silent() -> Self {
+        Self {
+            is_silent: true,
+            ..Self::down()
+        }
+    }
+
+    pub(crate) fn of_saves() -> Self {
+        Self {
+            spares_gaps: true,
             ..Self::down()
         }
     }
@@ -91,7 +110,9 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
             let recorded = self.inner.record_gap(gap).await;
             return self.faults.check().and(recorded);
         }
-        self.faults.check()?;
+        if !self.faults.spares_gaps {
+            self.faults.check()?;
+        }
         self.inner.record_gap(gap).await
     }
 
@@ -99,8 +120,27 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
+    }
+}
+
+/// A store of the progress of snapshots that fails to save.
+#[derive(Clone, Debug)]
+pub(crate) struct FaultySnapshots<S> {
+    pub(crate) inner: S,
+    pub(crate) faults: Faults,
+}
+
+#[async_trait]
+impl<S: SnapshotStore> SnapshotStore for FaultySnapshots<S> {
+    async fn load(&self, runtime: &str) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.inner.load(runtime).await
+    }
+
+    async fn save(&self, runtime: &str, record: &SnapshotRecord) -> Result<Saved, StoreError> {
+        self.faults.check()?;
+        self.inner.save(runtime, record).await
     }
 }
 
@@ -114,7 +154,10 @@ pub(crate) struct FaultyDeadLetters {
 #[async_trait]
 impl DeadLetterStore for FaultyDeadLetters {
     async fn write(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.faults.check()?;
+        match self.faults.check() {
+            Err(_) if self.faults.is_silent => pending().await,
+            checked => checked?,
+        }
         self.inner.write(letter).await
     }
 

@@ -18,9 +18,20 @@ pub(crate) enum Outcome {
     Failure(u8),
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this, as if it had been started by hand.
+///
+/// What it told this program about its package would otherwise reach the build scripts of dependencies: ring's looks at
+/// it, and with every turn from one way of starting to the other, all that depends on ring would be built anew.
 pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let is_of_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_of_package) {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// Shows a command, and runs it to its end.

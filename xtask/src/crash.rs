@@ -8,14 +8,18 @@ use std::{
 use changestream_testkit::Mongod;
 use clap::Args;
 
-use crate::command::{Outcome, Result, cargo, run};
+use crate::{
+    command::{Outcome, Result, cargo, run},
+    simulate::MUTANT,
+};
 
-/// Builds in which something is broken on purpose, by `cfg(changestream_mutant = "..")`, and the rule of the checker that
-/// must catch each.
-const MUTANTS: &[(&str, &str)] = &[
-    ("commit_before_effect", "early-commit"),
-    ("post_batch_in_flight", "early-commit"),
-    ("random_lane", "order"),
+/// What can be broken on purpose, by the variable [`MUTANT`], and the rule of the checker that must catch each, in which
+/// kind of runs.
+const MUTANTS: &[(&str, &str, &str)] = &[
+    ("commit_before_effect", "early-commit", "single"),
+    ("post_batch_in_flight", "early-commit", "single"),
+    ("random_lane", "order", "single"),
+    ("no_fence", "stale-commit", "standby"),
 ];
 /// Runs that may pass before a mutant is caught.
 const MUTANT_RUNS: u64 = 20;
@@ -33,13 +37,16 @@ pub(crate) struct Options {
     /// How many versions are written in a run
     #[arg(long, default_value_t = 10_000)]
     events: u64,
+    /// Only runs that are about this: single, standby, shared, snapshot or split
+    #[arg(long)]
+    kind: Option<String>,
     /// How many runs go on side by side
     #[arg(long, default_value_t = 2)]
     jobs: u64,
     /// Writes a dated report to this file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Checks the checker instead: each build in which a rule is broken must be caught
+    /// Checks the checker instead: that each rule, when it is broken, is caught
     #[arg(long)]
     mutants: bool,
     /// Only this one of them
@@ -56,8 +63,11 @@ pub(crate) fn crash(options: &Options) -> Result {
     if options.mutants {
         return catch_mutants(options);
     }
-    let mut command = Command::new(build(None, options.release)?);
+    let mut command = Command::new(build(options.release)?);
     command.args(run_args(options.runs, options));
+    if let Some(kind) = &options.kind {
+        command.args(["--kind", kind]);
+    }
     if let Some(report) = &options.report {
         command.arg("--report").arg(report);
     }
@@ -66,13 +76,17 @@ pub(crate) fn crash(options: &Options) -> Result {
 }
 
 fn catch_mutants(options: &Options) -> Result {
-    for (mutant, rule) in MUTANTS {
+    let program = build(options.release)?;
+    for (mutant, rule, kind) in MUTANTS {
         if options.only.as_deref().is_some_and(|only| only != *mutant) {
             continue;
         }
-        let mut command = Command::new(build(Some(mutant), options.release)?);
-        command.args(run_args(MUTANT_RUNS, options));
-        if run(command.args(["--expect", rule]))? != Outcome::Success {
+        eprintln!("{mutant}");
+        let mut command = Command::new(&program);
+        command
+            .env(MUTANT, mutant)
+            .args(run_args(MUTANT_RUNS, options));
+        if run(command.args(["--expect", rule, "--kind", kind]))? != Outcome::Success {
             eprintln!("the mutant {mutant} was not caught in {MUTANT_RUNS} runs");
             return Ok(Outcome::Failure(1));
         }
@@ -90,30 +104,36 @@ fn run_args(runs: u64, options: &Options) -> Vec<String> {
         .collect()
 }
 
-/// Builds the service with its crash points, and the `mutant` if there is one; the program.
+/// Builds the service with its crash points; the program.
 ///
-/// Only the workspace's own packages are built anew: a wrapper of the compiler, a file of its own for each variant, adds
-/// the flags for them alone. `RUSTFLAGS` would build all dependencies again as well.
-pub(crate) fn build(mutant: Option<&str>, release: bool) -> Result<PathBuf> {
+/// Only the workspace's own packages are built anew: a wrapper of the compiler adds the flag for them alone. `RUSTFLAGS`
+/// would build all dependencies again as well.
+pub(crate) fn build(release: bool) -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = env::current_dir()?.join(target);
-    let variant = mutant.unwrap_or("as_is");
-    let dir = target.join("crash").join(variant);
+    let dir = target.join("crash");
     fs::create_dir_all(&dir)?;
 
     let wrapper = dir.join("rustc");
-    write_wrapper(&wrapper, mutant)?;
+    write_wrapper(&wrapper)?;
     let mut command = cargo();
-    command.args(["build", "--quiet", "--package", CRASH]);
+    // With the features that all else is built with, for the sake of the dependencies.
+    command.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--all-features",
+        "--bin",
+        CRASH,
+    ]);
     if release {
         command.arg("--release");
     }
     command.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
-    eprintln!("building {variant}");
     if run(&mut command)? != Outcome::Success {
         return Err(format!("{CRASH} cannot be built").into());
     }
-    // The next variant is built to the same place.
+    // Builds without the flag go to the same place.
     let built = target.join(if release { "release" } else { "debug" });
     let program = dir.join(CRASH);
     fs::copy(built.join(CRASH), &program)?;
@@ -121,16 +141,12 @@ pub(crate) fn build(mutant: Option<&str>, release: bool) -> Result<PathBuf> {
 }
 
 /// Written only where it changes: what was built with it is built anew when its time does.
-fn write_wrapper(path: &Path, mutant: Option<&str>) -> Result<()> {
-    let mutant = mutant.map(|mutant| format!(" --cfg 'changestream_mutant=\"{mutant}\"'"));
-    let text = format!(
-        "#!/bin/sh\nexec \"$@\" --cfg changestream_crash{}\n",
-        mutant.unwrap_or_default()
-    );
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+fn write_wrapper(path: &Path) -> Result<()> {
+    const TEXT: &str = "#!/bin/sh\nexec \"$@\" --cfg changestream_crash\n";
+    if fs::read_to_string(path).is_ok_and(|there| there == TEXT) {
         return Ok(());
     }
-    fs::write(path, text)?;
+    fs::write(path, TEXT)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }

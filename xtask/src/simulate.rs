@@ -1,5 +1,5 @@
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -7,13 +7,14 @@ use clap::Args;
 
 use crate::command::{Outcome, Result, cargo};
 
-/// Builds in which one rule is broken on purpose, by `cfg(changestream_mutant = "..")`. The oracle must catch each.
+/// Rules that can be broken on purpose, by the variable [`MUTANT`]. The oracle must catch each.
 const MUTANTS: &[&str] = &[
     "commit_before_effect",
     "post_batch_in_flight",
     "random_lane",
     "unbounded",
 ];
+pub(crate) const MUTANT: &str = "CHANGESTREAM_MUTANT";
 /// Seeds that may pass before a mutant is caught.
 const MUTANT_SEEDS: u64 = 100;
 
@@ -25,7 +26,7 @@ pub(crate) struct Options {
     /// The first seed; the others count up from it
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Checks the oracle instead: each build in which a rule is broken must be caught
+    /// Checks the oracle instead: that each rule, when it is broken, is caught
     #[arg(long)]
     mutants: bool,
     /// Builds with optimization: worth it for many seeds
@@ -37,7 +38,8 @@ pub(crate) fn simulate(options: &Options) -> Result {
     if options.mutants {
         return catch_mutants(options);
     }
-    let status = simulation(None, options.seeds, options)?.status()?;
+    let mut command = simulation(&build(options.release)?, options.seeds, options);
+    let status = command.status()?;
     Ok(match status.success() {
         true => Outcome::Success,
         false => Outcome::Failure(1),
@@ -45,8 +47,10 @@ pub(crate) fn simulate(options: &Options) -> Result {
 }
 
 fn catch_mutants(options: &Options) -> Result {
+    let program = build(options.release)?;
     for mutant in MUTANTS {
-        let output = simulation(Some(mutant), MUTANT_SEEDS, options)?.output()?;
+        let mut command = simulation(&program, MUTANT_SEEDS, options);
+        let output = command.env(MUTANT, mutant).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let mut lines = said.lines();
         let Some(violation) = lines.find(|line| line.starts_with("seed ")) else {
@@ -58,9 +62,9 @@ fn catch_mutants(options: &Options) -> Result {
     Ok(Outcome::Success)
 }
 
-/// The tests of the core with the `mutant`, if there is one, narrowed down to the simulation.
-fn simulation(mutant: Option<&str>, seeds: u64, options: &Options) -> Result<Command> {
-    let mut command = Command::new(build(mutant, options.release)?);
+/// The tests of the core, narrowed down to the simulation.
+fn simulation(program: &Path, seeds: u64, options: &Options) -> Command {
+    let mut command = Command::new(program);
     command
         .args([
             "simulation::simulation_of_many_seeds",
@@ -69,35 +73,23 @@ fn simulation(mutant: Option<&str>, seeds: u64, options: &Options) -> Result<Com
         ])
         .env("CHANGESTREAM_SIMULATE_FROM", options.from.to_string())
         .env("CHANGESTREAM_SIMULATE_SEEDS", seeds.to_string());
-    Ok(command)
+    command
 }
 
-/// Builds the tests of the core; the program. The flag is for them alone: `RUSTFLAGS` would build all dependencies anew.
-fn build(mutant: Option<&str>, release: bool) -> Result<PathBuf> {
+/// Builds the tests of the core, as they are built to be run with all others; the program.
+fn build(release: bool) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "rustc",
-        "--quiet",
-        "--package",
-        "changestream-core",
-        "--lib",
-    ]);
-    command.args(["--profile", if release { "bench" } else { "test" }]);
-    command.args([
-        "--features",
-        "testing",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    if let Some(mutant) = mutant {
-        command
-            .arg("--")
-            .arg(format!("--cfg=changestream_mutant=\"{mutant}\""));
+    command.args(["test", "--no-run", "--quiet"]);
+    command.args(["--workspace", "--all-features", "--lib"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    if release {
+        command.arg("--release");
     }
     let output = command.stderr(Stdio::inherit()).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let mut parts = said.split("\"executable\":\"").skip(1);
-    let program = parts.next().and_then(|rest| rest.split('"').next());
+    let programs = said.split("\"executable\":\"").skip(1);
+    let mut programs = programs.filter_map(|rest| rest.split('"').next());
+    let program = programs.find(|program| program.contains("changestream_core-"));
     let program = program.filter(|_| output.status.success());
     Ok(program.ok_or("the simulation cannot be built")?.into())
 }

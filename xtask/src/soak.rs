@@ -29,7 +29,7 @@ pub(crate) struct Options {
 
 pub(crate) fn soak(options: &Options) -> Result {
     Mongod::find_or_fetch(None)?;
-    let mut command = Command::new(build(None, options.release)?);
+    let mut command = Command::new(build(options.release)?);
     command
         .arg("soak")
         .args(["--minutes", &options.minutes.to_string()])

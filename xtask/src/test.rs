@@ -86,6 +86,9 @@ fn run_pass(pass: Pass, nextest: bool, args: &[String]) -> Result {
         &["test"]
     });
     command.arg("--all-features");
+    if nextest && std::env::var_os("CI").is_some() {
+        command.args(["--profile", "ci"]);
+    }
     match pass {
         Pass::Newest => command.arg("--workspace"),
         Pass::Oldest => command

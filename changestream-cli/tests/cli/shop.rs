@@ -32,7 +32,7 @@ pub(crate) const RUNTIME: &str = "shop";
 /// In every order, and never to be printed but by `show`.
 pub(crate) const SECRET: &str = "4111-1111";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Shop {
     pub(crate) database: Database,
@@ -94,6 +94,11 @@ impl Shop {
 
     /// Runs a runtime, whose one handler has this name.
     pub(crate) fn run(&self, handler: &str) -> Started {
+        self.run_partitioned(handler, 1)
+    }
+
+    /// As [`run`](Self::run), with the keys split into partitions.
+    pub(crate) fn run_partitioned(&self, handler: &str, partitions: u32) -> Started {
         let (seen, mended) = (Arc::clone(&self.seen), Arc::clone(&self.mended));
         let handle = move |change: RawChange, Attempt(attempt): Attempt| {
             let key = change.document_key().and_then(|key| key.get("_id").ok()?);
@@ -110,6 +115,7 @@ impl Shop {
             .handlers([HandlerSpec::new(handler, handle).collections(["orders"])])
             .start_at(self.start.clone())
             .checkpoint_events(1)
+            .partitions(partitions)
             .build()
             .expect("a runtime");
         let (shutdown, asked) = oneshot::channel();

@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
-use crate::{error::StoreError, gap::Gap};
+use crate::{error::StoreError, gap::Gap, partition};
 
 /// Checkpoints in memory, for tests and for streams that need not survive a restart. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -81,19 +81,21 @@ impl CheckpointStore for MemoryCheckpoints {
         Ok(stored)
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
-        let mut checkpoints = self.lock();
-        let stored = checkpoints.get_mut(runtime);
-        Ok(stored.is_some_and(|stored| {
-            let epoch = stored.epoch;
-            let reset = std::mem::replace(
-                stored,
-                Checkpoint {
-                    epoch,
-                    ..Checkpoint::default()
-                },
-            );
-            reset.position.is_some()
-        }))
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        let mut reset = Vec::new();
+        for (name, stored) in self.lock().iter_mut() {
+            if name != runtime && !partition::is_of(name, runtime) {
+                continue;
+            }
+            let claimed = Checkpoint {
+                epoch: stored.epoch,
+                ..Checkpoint::default()
+            };
+            if std::mem::replace(stored, claimed).position.is_some() {
+                reset.push(name.clone());
+            }
+        }
+        reset.sort();
+        Ok(reset)
     }
 }

@@ -11,7 +11,6 @@ pub use mongodb::MongoCheckpoints;
 pub use resume_point::ResumePoint;
 
 pub(crate) use checkpointer::Checkpointer;
-pub(crate) use mongodb::is_duplicate_key;
 pub(crate) use resume_point::TokenKind;
 
 use record::Record;
@@ -25,7 +24,7 @@ use crate::{
     error::StoreError,
     event::{ClusterTime, ResumeToken},
     gap::Gap,
-    partition::Partitioning,
+    partition::{self, Partitioning},
 };
 
 /// Where a runtime of some name goes on, and who may say so.
@@ -40,7 +39,8 @@ pub struct Checkpoint {
     pub fingerprint: String,
     /// That of the lease of whoever claimed it last: nobody else can save.
     pub epoch: i64,
-    /// Orders the checkpoints of this runtime: none is below the one before.
+    /// Orders the checkpoints of this runtime: none is below the one before. 0 in a stored one that has none, as
+    /// those of before there were sequences.
     pub sequence: i64,
     /// How the keys were split into partitions when the position was saved; `None` where they were not.
     pub partitioning: Option<Partitioning>,
@@ -90,7 +90,7 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is none.
+    /// When it cannot be read, or is none, as when its token is broken.
     async fn load(&self, runtime: &str) -> Result<Option<Checkpoint>, StoreError>;
 
     /// Marks the checkpoint of the runtime named `runtime` with `epoch` and returns it, in one atomic step, so
@@ -125,24 +125,35 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be read.
     async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError>;
 
-    /// Takes the position from the checkpoint of the runtime named `runtime`, durably, and leaves its epoch;
-    /// `false` where there was none. The next start is as the first: at its [`StartAt`](crate::StartAt), and
-    /// the events before that are not handled. A runtime that runs saves its position again.
+    /// Takes the position, and how the keys are split, from the checkpoint of the runtime named `runtime` and from
+    /// those of its [partitions](crate::RuntimeBuilder::partitions), durably, and leaves their epochs. Gives the names of
+    /// those that had one, the runtime's own first. The next start is as the first: at its
+    /// [`StartAt`](crate::StartAt), and the events before that are not handled. A runtime that runs saves its position
+    /// again.
     ///
     /// # Errors
     ///
-    /// When that cannot be done.
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError>;
+    /// When that cannot be done, or only for some of them: until it is done again, the runtime goes on from those that
+    /// are left.
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError>;
 }
 
 /// A checkpoint as its store lists it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StoredCheckpoint {
-    /// The name of the runtime.
+    /// The name of the runtime, or of its partition.
     pub runtime: String,
     /// What is stored; an error where that is no checkpoint.
     pub checkpoint: Result<Checkpoint, StoreError>,
     /// When it was saved, by the store's clock, where the store notes that.
     pub saved_at: Option<bson::DateTime>,
+}
+
+impl StoredCheckpoint {
+    /// The name of the runtime of whose [partition](crate::RuntimeBuilder::partitions) it is; `None` where it is a
+    /// runtime's own.
+    pub fn partition_of(&self) -> Option<&str> {
+        partition::split(&self.runtime).map(|(runtime, _)| runtime)
+    }
 }

@@ -1,17 +1,16 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection, Database,
-    error::{ErrorKind, WriteFailure},
-    options::{
-        CollectionOptions, ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria,
-        WriteConcern,
-    },
-};
+use mongodb::{Collection, Database, options::ReturnDocument};
 
 use super::{Checkpoint, CheckpointStore, Claimed, Saved, StoredCheckpoint};
-use crate::{connection::close_if_unauthorized, error::StoreError, gap::Gap};
+use crate::{
+    collection::{durable, is_duplicate_key},
+    connection::close_if_unauthorized,
+    error::StoreError,
+    gap::Gap,
+    mutant, partition,
+};
 
 /// Checkpoints in a MongoDB collection, one document per runtime, read and written with majority
 /// concern; gaps beside it, in the collection [`GAPS`](Self::GAPS).
@@ -35,20 +34,32 @@ impl MongoCheckpoints {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            gaps: database.collection_with_options(Self::GAPS, options.clone()),
-            collection: database.collection_with_options(name, options),
+            gaps: durable(database, Self::GAPS),
+            collection: durable(database, name),
         }
     }
 
     fn decode(&self, document: Document, runtime: &str) -> Result<Checkpoint, StoreError> {
         bson::deserialize_from_document(document)
             .map_err(|error| self.error("decode", runtime).caused_by(error))
+    }
+
+    /// The names of the checkpoints of `runtime`: its own, and those of its partitions.
+    async fn names(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        let [first, end] = partition::names(runtime);
+        let partitions = doc! { "_id": { "$gte": first, "$lt": end } };
+        let all = doc! { "$or": [{ "_id": runtime }, partitions] };
+        let finding = async {
+            let found = self.collection.find(all).sort(doc! { "_id": 1 });
+            let found = found.projection(doc! { "_id": 1 }).await?;
+            found.try_collect::<Vec<_>>().await
+        };
+        let found = finding.await;
+        let found = found.map_err(|error| self.error("read", runtime).caused_by(error))?;
+        let names = found.iter().filter_map(|found| found.get_str("_id").ok());
+        let names = names.filter(|name| *name == runtime || partition::is_of(name, runtime));
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn error(&self, what: &str, runtime: &str) -> StoreError {
@@ -96,8 +107,11 @@ impl CheckpointStore for MongoCheckpoints {
             .filter(|field| !fields.contains_key(field))
             .map(|field| (field.to_owned(), "".into()))
             .collect();
-        let own = doc! {
-            "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
+        let own = match mutant::is_broken("no_fence") {
+            true => doc! { "_id": runtime },
+            false => doc! {
+                "_id": runtime, "epoch": checkpoint.epoch, "sequence": { "$not": { "$gt": checkpoint.sequence } },
+            },
         };
         let update = doc! { "$set": fields, "$unset": absent, "$currentDate": { "savedAt": true } };
         match self.collection.update_one(own, update).upsert(true).await {
@@ -141,25 +155,21 @@ impl CheckpointStore for MongoCheckpoints {
         Ok(stored.collect())
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
-        // Rubbish goes too.
-        let parts = ["kind", "token", "time", "fingerprint", "sequence"];
-        let parts = parts.map(|part| doc! { part: { "$exists": true } });
-        let placed = doc! { "_id": runtime, "$or": parts.to_vec() };
-        let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
-        let kept = vec![doc! { "$project": { "epoch": epoch } }];
-        let reset = self.collection.update_one(placed, kept).await;
-        let reset = reset.map_err(|error| self.error("reset", runtime).caused_by(error))?;
-        Ok(reset.matched_count > 0)
-    }
-}
-
-/// Whether an upsert found that the document exists but does not match.
-pub(crate) fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
-    const DUPLICATE_KEY: i32 = 11000;
-    match *error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(ref error)) => error.code == DUPLICATE_KEY,
-        ErrorKind::Command(ref error) => error.code == DUPLICATE_KEY,
-        _ => false,
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        let mut reset = Vec::new();
+        for name in self.names(runtime).await? {
+            // Rubbish goes too.
+            let parts = ["kind", "token", "time", "fingerprint", "sequence"];
+            let parts = parts.map(|part| doc! { part: { "$exists": true } });
+            let placed = doc! { "_id": &name, "$or": parts.to_vec() };
+            let epoch = doc! { "$cond": [{ "$isNumber": "$epoch" }, "$epoch", 0_i64] };
+            let kept = vec![doc! { "$project": { "epoch": epoch } }];
+            let updated = self.collection.update_one(placed, kept).await;
+            let updated = updated.map_err(|error| self.error("reset", &name).caused_by(error))?;
+            if updated.matched_count > 0 {
+                reset.push(name);
+            }
+        }
+        Ok(reset)
     }
 }

@@ -1,4 +1,4 @@
-use bson::Timestamp;
+use bson::{Document, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, ResumePoint};
@@ -7,7 +7,7 @@ use crate::{
     partition::Partitioning,
 };
 
-/// A checkpoint as it is stored. Those of earlier versions have no epoch.
+/// A checkpoint as it is stored. Those of earlier versions have no epoch, or no sequence: these count as 0.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +62,10 @@ impl TryFrom<Record> for Checkpoint {
     type Error = &'static str;
 
     fn try_from(record: Record) -> Result<Self, Self::Error> {
+        // It was not looked into so far, and would be refused only by whoever uses it.
+        if let Some(token) = &record.token {
+            Document::try_from(token.as_raw()).map_err(|_broken| "the token is no document")?;
+        }
         let position = match (record.kind, record.token, record.time) {
             (None, None, None) => None,
             (Some(Kind::ResumeAfter), Some(token), None) => Some(ResumePoint::ResumeAfter(token)),
@@ -84,7 +88,7 @@ impl TryFrom<Record> for Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use bson::{Document, doc, rawdoc};
+    use bson::{doc, rawdoc};
 
     use super::*;
 
@@ -127,6 +131,36 @@ mod tests {
         let old = old.expect("a checkpoint");
         assert_eq!((old.epoch, old.sequence), (0, 9));
         assert!(matches!(old.position, Some(ResumePoint::ResumeAfter(_))));
+    }
+
+    #[test]
+    fn a_checkpoint_of_before_there_were_sequences_is_of_sequence_0() {
+        let old = decoded(doc! {
+            "_id": "test", "token": { "_data": "8263" }, "kind": "resumeAfter", "fingerprint": "f", "epoch": 4_i64,
+        });
+        let old = old.expect("a checkpoint");
+        assert_eq!((old.epoch, old.sequence), (4, 0));
+        assert!(decoded(doc! { "sequence": "first" }).is_err());
+    }
+
+    #[test]
+    fn a_token_that_is_broken_inside_makes_no_checkpoint() {
+        let token = rawdoc! { "_data": "8263", "_typeBits": "bits" };
+        let good = rawdoc! { "kind": "resumeAfter", "token": token };
+        let stored = |text: &[u8], damaged: &[u8]| {
+            let mut bytes = good.as_bytes().to_vec();
+            let place = bytes.windows(text.len()).position(|bytes| bytes == text);
+            let place = place.expect("it is in the token");
+            bytes[place..place + text.len()].copy_from_slice(damaged);
+            bson::deserialize_from_slice::<Checkpoint>(&bytes)
+        };
+        assert!(stored(b"bits", b"stib").is_ok());
+        let no_utf8 = stored(b"bits", b"b\xFFts");
+        let no_type = stored(b"\x02_typeBits", b"\x7A_typeBits");
+        for broken in [no_utf8, no_type] {
+            let error = broken.expect_err("no checkpoint").to_string();
+            assert!(error.contains("the token is no document"), "{error}");
+        }
     }
 
     #[test]

@@ -4,11 +4,14 @@ mod filter;
 mod letter;
 mod memory;
 mod mongodb;
+mod watched;
 
 pub use filter::DeadLetterFilter;
 pub use letter::{DeadLetter, DeadLetterSummary, ReplayRequest};
 pub use memory::MemoryDeadLetters;
 pub use mongodb::MongoDeadLetters;
+
+pub(crate) use watched::WatchedDeadLetters;
 
 use std::fmt;
 

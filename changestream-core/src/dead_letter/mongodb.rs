@@ -1,16 +1,10 @@
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection, Database, IndexModel,
-    options::{
-        CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
-        WriteConcern,
-    },
-};
+use mongodb::{Collection, Database, IndexModel, options::IndexOptions};
 
 use super::{DeadLetter, DeadLetterFilter, DeadLetterStore, DeadLetterSummary, ReplayMark};
-use crate::error::StoreError;
+use crate::{collection::durable, error::StoreError};
 
 /// Dead letters in a MongoDB collection, read and written with majority concern.
 #[derive(Clone, Debug)]
@@ -29,13 +23,8 @@ impl MongoDeadLetters {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            collection: database.collection_with_options(name, options),
+            collection: durable(database, name),
         }
     }
 

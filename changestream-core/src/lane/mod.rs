@@ -21,6 +21,7 @@ use crate::{
     engine::{Engine, Registered},
     event::RawChange,
     handler::ChangeRequest,
+    mutant,
     snapshot::Rows,
     tracker::{Sequence, Tracker},
 };
@@ -169,7 +170,7 @@ impl Lanes {
             if in_stream_order {
                 return (handler, 0);
             }
-            let key = match cfg!(changestream_mutant = "random_lane") {
+            let key = match mutant::is_broken("random_lane") {
                 true => Some(fastrand::u64(..)),
                 false => handlers[handler].key.hash(change),
             };
@@ -315,7 +316,7 @@ impl State {
         let events = self.tracker.events();
         let has_room = events < config.in_flight_events
             && self.tracker.bytes() + change.size() <= config.in_flight_bytes;
-        if events == 0 || has_room || cfg!(changestream_mutant = "unbounded") {
+        if events == 0 || has_room || mutant::is_broken("unbounded") {
             return true;
         }
         self.waiting = Waiting::ForRoom;

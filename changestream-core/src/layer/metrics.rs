@@ -123,7 +123,7 @@ fn describe() {
     describe_gauge!(
         "changestream_ready",
         Unit::Count,
-        "1 while the stream is open and checkpoints are saved"
+        "1 while the stream is open, and checkpoints and dead letters are written"
     );
     describe_counter!(
         "changestream_interruptions_total",

@@ -3,18 +3,14 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection, Database,
-    error::Result,
-    options::{
-        CollectionOptions, ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria,
-        WriteConcern,
-    },
-};
+use mongodb::{Collection, Database, error::Result, options::ReturnDocument};
 use serde::Deserialize;
 
 use super::{Lease, LeaseStore};
-use crate::{checkpoint::is_duplicate_key, error::StoreError};
+use crate::{
+    collection::{durable, is_duplicate_key},
+    error::StoreError,
+};
 
 /// Leases in a MongoDB collection, one document per runtime, written with majority concern.
 ///
@@ -64,13 +60,8 @@ impl MongoLeases {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            collection: database.collection_with_options(name, options),
+            collection: durable(database, name),
         }
     }
 

@@ -234,10 +234,10 @@ impl Replica {
         }
     }
 
-    /// Whether it goes on standing by after `error`: it does when the lease is lost, and whatever keeps it from
-    /// taking over later than at its first start may pass.
+    /// Whether it goes on standing by after `error`: it does when the lease is lost, or the next start is to make up
+    /// for lost history, and whatever keeps it from taking over later than at its first start may pass.
     pub(crate) fn outlives(&mut self, error: &Error) -> bool {
-        let is_lost = error.is_lease_lost() || error.is_repartitioned();
+        let is_lost = error.is_lease_lost() || error.is_repartitioned() || error.starts_over();
         let passes = error.is_unreachable() || error.is_store();
         if !(is_lost || self.has_stood_by && passes) {
             return false;

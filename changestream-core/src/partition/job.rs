@@ -73,6 +73,7 @@ pub(super) async fn serve(
         replica.withdraw().await;
         return tenure.map(drop);
     };
+    crate::crash_point!("partition.acquired");
     // A signal aborts a shutdown, not what gives a partition to another replica.
     let abort = async {
         stopped(&mut is_shutting_down).await;
@@ -80,6 +81,8 @@ pub(super) async fn serve(
     };
     let work = runtime.work(&slot, tenure.epoch(), stop, abort);
     let result = replica.hold(&mut tenure, work).await;
+    crate::crash_point!("partition.given_up");
     replica.release(tenure).await;
+    crate::crash_point!("partition.released");
     result
 }

@@ -70,6 +70,23 @@ fn name(runtime: &str, index: u32) -> String {
     format!("{runtime}/{index}")
 }
 
+/// Whether `name` is that of a partition of `runtime`.
+pub(crate) fn is_of(name: &str, runtime: &str) -> bool {
+    split(name).is_some_and(|(of, _)| of == runtime)
+}
+
+/// The runtime and the index in the name of a partition.
+pub(crate) fn split(name: &str) -> Option<(&str, u32)> {
+    let (runtime, index) = name.rsplit_once('/')?;
+    let is_canonical = |parsed: &u32| parsed.to_string() == index;
+    Some((runtime, index.parse().ok().filter(is_canonical)?))
+}
+
+/// All names of partitions of `runtime` are between these two, the second excluded, and others may be.
+pub(crate) fn names(runtime: &str) -> [String; 2] {
+    [format!("{runtime}/"), format!("{runtime}0")]
+}
+
 impl Partition {
     /// Whether `change` is in this partition, for a handler whose key is at `path`.
     ///
@@ -167,6 +184,27 @@ mod tests {
             index_of(Bson::Null),
         ];
         assert_eq!(found, [160, 212, 101, 493, 933, 981, 710, 20]);
+    }
+
+    #[test]
+    fn a_name_tells_the_runtime() {
+        assert_eq!(split(&name("shop", 12)), Some(("shop", 12)));
+        assert!(is_of("a/b/0", "a/b") && !is_of("a/b/0", "a"));
+        for other in [
+            "shop",
+            "shop/",
+            "shop/x",
+            "shop/01",
+            "shop/+1",
+            "shop/-1",
+            "shop/replica/x",
+        ] {
+            assert_eq!(split(other), None, "{other}");
+        }
+        let [first, end] = names("shop");
+        for index in [0, 9, 63] {
+            assert!((&first..&end).contains(&&name("shop", index)));
+        }
     }
 
     #[test]

@@ -4,17 +4,16 @@ use async_trait::async_trait;
 use bson::{DateTime, Document, doc};
 use mongodb::{
     Collection, Database, IndexModel,
-    error::{Error as DriverError, ErrorKind, WriteFailure},
-    options::{
-        CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
-        WriteConcern,
-    },
+    error::{Error as DriverError, ErrorKind},
+    options::IndexOptions,
 };
 
 use super::ProcessedStore;
-use crate::error::StoreError;
+use crate::{
+    collection::{durable, is_duplicate_key},
+    error::StoreError,
+};
 
-const DUPLICATE_KEY: i32 = 11000;
 const NAMESPACE_EXISTS: i32 = 48;
 
 /// The ids of processed events in a MongoDB collection, written with majority write concern.
@@ -41,14 +40,9 @@ impl MongoProcessed {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(primary())
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
             database: database.clone(),
-            collection: database.collection_with_options(name, options),
+            collection: durable(database, name),
             retention: Self::RETENTION,
         }
     }
@@ -110,17 +104,6 @@ impl ProcessedStore for MongoProcessed {
             _ => Ok(()),
         }
     }
-}
-
-pub(super) fn primary() -> SelectionCriteria {
-    SelectionCriteria::ReadPreference(ReadPreference::Primary)
-}
-
-pub(super) fn is_duplicate_key(error: &DriverError) -> bool {
-    matches!(
-        *error.kind,
-        ErrorKind::Write(WriteFailure::WriteError(ref error)) if error.code == DUPLICATE_KEY
-    )
 }
 
 fn is_command_error(error: &DriverError, code: i32) -> bool {

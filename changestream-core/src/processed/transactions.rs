@@ -8,12 +8,12 @@ use mongodb::{
 };
 use serde::Deserialize;
 
-use super::{
-    MongoProcessed, ProcessedStore,
-    mongodb::{is_duplicate_key, primary},
-    sessions::Sessions,
+use super::{MongoProcessed, ProcessedStore, sessions::Sessions};
+use crate::{
+    collection::{is_duplicate_key, primary},
+    error::StoreError,
+    message::Message,
 };
-use crate::{error::StoreError, message::Message};
 
 /// Transactions of one runtime, each of which records the event that it is for.
 #[derive(Clone, Debug)]

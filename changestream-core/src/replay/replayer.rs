@@ -5,7 +5,7 @@ use tower::{Service, ServiceExt};
 
 use super::ReplayOutcome;
 use crate::{
-    dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterStore, ReplayMark},
+    dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterStore, ReplayMark, WatchedDeadLetters},
     engine::Engine,
     error::{Error, StoreError},
     event::RawChange,
@@ -31,14 +31,14 @@ pub(crate) struct Replayer {
     runtime: Arc<str>,
     handlers: HashMap<Arc<str>, HandlerStack>,
     sinks: HashMap<Arc<str>, SinkStack>,
-    store: Arc<dyn DeadLetterStore>,
+    store: WatchedDeadLetters,
 }
 
 impl Parts {
     /// The engine, and what replays into the same stacks.
     pub(crate) fn into_engine_and_replayer(self, default_database: &str) -> (Engine, Replayer) {
         let runtime = Arc::clone(&self.name);
-        let store = Arc::clone(&self.dead_letters);
+        let store = self.dead_letters.clone();
         let sinks = self.sinks.iter().cloned().collect();
         let engine = self.into_engine(default_database);
         let handlers = engine.handlers.iter();

@@ -189,6 +189,7 @@ fn engine(world: &Arc<World>, oracle: &Arc<Oracle>, stores: &Stores, life: u32) 
         .retries(world.config.policy.retries)
         .backoff(world.config.policy.backoff)
         .handlers(specs)
+        .reply_timeout(world.config.reply_timeout)
         .dead_letter_store(stores.dead_letters.clone());
     for (index, name) in SINKS.into_iter().enumerate() {
         builder = builder.sink(name, sink(world, oracle, life, index));

@@ -108,7 +108,7 @@ impl CheckpointStore for Faulty<MemoryCheckpoints> {
         self.store.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.store.reset(runtime).await
     }
 }
@@ -117,8 +117,10 @@ impl CheckpointStore for Faulty<MemoryCheckpoints> {
 impl DeadLetterStore for Faulty<MemoryDeadLetters> {
     async fn write(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let fault = self.fault().await;
-        if let Fault::Refused | Fault::Silence = fault {
-            return failed();
+        match fault {
+            Fault::Refused => return failed(),
+            Fault::Silence => pending::<()>().await,
+            Fault::None | Fault::LostReply => {}
         }
         self.store.write(letter).await?;
         self.oracle.dead_lettered(letter);

@@ -1,14 +1,12 @@
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures::TryStreamExt;
-use mongodb::{
-    Collection, Database,
-    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
-};
+use mongodb::{Collection, Database};
 
 use super::{SnapshotRecord, SnapshotStore};
 use crate::{
-    checkpoint::{Saved, is_duplicate_key},
+    checkpoint::Saved,
+    collection::{durable, is_duplicate_key},
     error::StoreError,
 };
 
@@ -30,13 +28,8 @@ impl MongoSnapshots {
 
     /// In the collection `name` of `database`.
     pub fn in_collection(database: &Database, name: &str) -> Self {
-        let options = CollectionOptions::builder()
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-            .write_concern(WriteConcern::majority())
-            .build();
         Self {
-            collection: database.collection_with_options(name, options),
+            collection: durable(database, name),
         }
     }
 

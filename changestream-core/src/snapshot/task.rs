@@ -204,6 +204,7 @@ impl<'a> Taking<'a> {
         if record.is_new() {
             record.split(self.bounds(&reader).await?);
             self.task.progress.save(&record).await?;
+            crate::crash_point!("snapshot.begun");
         }
         let record = Mutex::new(record);
         self.all(&reader, &record, true).await.map(drop)
@@ -270,6 +271,7 @@ impl<'a> Taking<'a> {
         let mut documents = 0;
         while !range.done {
             let step = reader.advance(&range).await?;
+            crate::crash_point!("snapshot.chunk_handled");
             documents += step.documents as u64;
             self.documents.increment(step.documents as u64);
             range.advance(step.last, step.is_last);
@@ -280,6 +282,7 @@ impl<'a> Taking<'a> {
             };
             if is_durable {
                 self.task.progress.save(&advanced).await?;
+                crate::crash_point!("snapshot.chunk_saved");
             }
             self.pacer.pass(step.documents).await;
         }

@@ -73,7 +73,9 @@ fn end(
     assembly: &mut Assembly,
 ) -> Option<Mark> {
     if assembly.is_unfinished() {
-        return events.last().cloned().map(Mark::Event);
+        // The place of the last event, and not the event once more.
+        let (token, kind) = Mark::Event(events.last()?.clone()).token();
+        return Some(Mark::Token(token, kind));
     }
     let token = post_batch_token.or_else(|| Some(events.last()?.token()))?;
     if assembly.split_token.as_ref() == Some(&token) {

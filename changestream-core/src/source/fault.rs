@@ -109,8 +109,8 @@ fn fatal(code: Option<i32>, error: DriverError) -> Error {
         Some(CHANGE_STREAM_HISTORY_LOST) => (
             Kind::HistoryLost,
             "the oplog no longer holds the place to go on from (ChangeStreamHistoryLost); events may have been \
-             missed. Delete the checkpoint to start now, or choose `OnLostHistory::StartNow`; and make the oplog \
-             larger",
+             missed. Choose `OnLostHistory::Snapshot` to have the documents again, or `OnLostHistory::StartNow`; and \
+             make the oplog larger",
         ),
         Some(260 | 9 | 14 | 15 | 40415 | 40647..=40649 | 50788..=50811) => (
             Kind::Stream,

@@ -72,6 +72,7 @@ impl Assembly {
         }
         if fragment < of {
             self.unfinished = Some(event);
+            crate::crash_point!("fragment.received");
             return Ok(Added::Fragment);
         }
         let token = token.unwrap_or(RawBsonRef::Null);

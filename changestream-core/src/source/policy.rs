@@ -12,6 +12,14 @@ pub enum OnLostHistory {
     /// The stream goes on with the changes from now on. What lies between is given up: it is written down as a
     /// [`Gap`](crate::Gap), durably, before the stream moves.
     StartNow,
+    /// As [`StartNow`](Self::StartNow), and then the documents that are there come again, as
+    /// [`Operation::Snapshot`](crate::Operation::Snapshot), to every handler that receives
+    /// [snapshots](crate::Snapshot): whatever was inserted or changed in between arrives as it is by then. What was
+    /// deleted does not, and handlers that receive no snapshots miss what lies between.
+    ///
+    /// The runtime finishes what is in flight and starts over, as when another replica takes over. It needs a
+    /// [`Snapshot`](crate::Snapshot) other than `Never`.
+    Snapshot,
 }
 
 /// What to do with an event that is larger than the 16 MB that the server sends in one piece (error 10334,

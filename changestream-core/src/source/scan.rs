@@ -5,15 +5,13 @@ use std::{future::Future, time::Duration};
 use bson::{RawBson, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use futures::{StreamExt, TryStreamExt};
 use mongodb::{
-    Client, Database,
-    error::Result as DriverResult,
-    options::{ReadConcern, ReadPreference, SelectionCriteria},
-    results::CollectionType,
+    Client, Database, error::Result as DriverResult, options::ReadConcern, results::CollectionType,
 };
 use tokio::time::{sleep, timeout};
 
 use super::fault::Fault;
 use crate::{
+    collection::primary,
     error::{Error, Kind, brief},
     event::Namespace,
     layer::Backoff,
@@ -282,10 +280,6 @@ where
         );
         sleep(wait).await;
     }
-}
-
-fn primary() -> SelectionCriteria {
-    SelectionCriteria::ReadPreference(ReadPreference::Primary)
 }
 
 /// The `_id` of a key.

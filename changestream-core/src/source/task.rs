@@ -44,6 +44,22 @@ pub(crate) struct SourceTask {
     health: HealthReporter,
     state: State,
     reading: Reading,
+    stage: Stage,
+}
+
+/// How far it is.
+enum Stage {
+    /// The stream was not open yet; whether history was given up for that.
+    Opening { is_after_gap: bool },
+    /// The stream was opened, and what came of it is relied upon.
+    Reading,
+}
+
+/// Where the stream starts.
+pub(crate) struct Start {
+    pub(crate) position: Position,
+    /// What was before it is lost, and written down as a gap.
+    pub(crate) is_after_gap: bool,
 }
 
 enum State {
@@ -95,12 +111,15 @@ impl SourceTask {
             health,
             state: State::Closed { failures: 0 },
             reading: Reading::default(),
+            stage: Stage::Opening {
+                is_after_gap: false,
+            },
         }
     }
 
     /// Opens the stream for the first time, so that what is wrong with it shows at start-up, and says where
     /// it starts: "now" becomes a token, from which a restart can go on.
-    pub(crate) async fn open(&mut self) -> Result<Position, Error> {
+    pub(crate) async fn open(&mut self) -> Result<Start, Error> {
         let mut failures = 0;
         while let Err(fault) = self.try_open(failures).await {
             if let (Fault::Resumable(error) | Fault::Transient(error), true) =
@@ -113,7 +132,11 @@ impl SourceTask {
             failures += 1;
         }
         self.health.resumed(Part::Stream);
-        Ok(self.position.clone())
+        let opened = std::mem::replace(&mut self.stage, Stage::Reading);
+        Ok(Start {
+            position: self.position.clone(),
+            is_after_gap: matches!(opened, Stage::Opening { is_after_gap: true }),
+        })
     }
 
     async fn try_open(&mut self, failures: u32) -> Result<(), Fault> {
@@ -243,15 +266,25 @@ impl SourceTask {
             Fault::Resumable(error) | Fault::Transient(error) => {
                 back_off(failures, &error, &self.client, &self.health).await;
             }
-            Fault::HistoryLost(_) if policy.lost_history == OnLostHistory::StartNow => {
-                match self.start_now().await {
-                    Ok(()) => sleep(BACKOFF.wait(failures)).await,
-                    Err(Fault::Resumable(error) | Fault::Transient(error)) => {
-                        back_off(failures, &error, &self.client, &self.health).await;
-                    }
-                    Err(fault) => return Err(fault.into_error()),
+            Fault::HistoryLost(error) => match (policy.lost_history, &self.stage) {
+                (OnLostHistory::Fail, _) => return Err(Fault::HistoryLost(error).into_error()),
+                // Documents are read again from the first, which is for a start to do.
+                (OnLostHistory::Snapshot, Stage::Reading) => {
+                    let message = "the oplog no longer holds the place to go on from (ChangeStreamHistoryLost); \
+                                   starting over, with a snapshot";
+                    self.health.interrupted(Part::Stream, message);
+                    return Err(Error::new(Kind::StartsOver, message).caused_by(error));
                 }
-            }
+                (OnLostHistory::Snapshot | OnLostHistory::StartNow, _) => {
+                    match self.start_now().await {
+                        Ok(()) => sleep(BACKOFF.wait(failures)).await,
+                        Err(Fault::Resumable(error) | Fault::Transient(error)) => {
+                            back_off(failures, &error, &self.client, &self.health).await;
+                        }
+                        Err(fault) => return Err(fault.into_error()),
+                    }
+                }
+            },
             Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::DeadLetter => {
                 self.reading = match self.reading {
                     Reading::InBatches => Reading::Singly {
@@ -282,6 +315,9 @@ impl SourceTask {
         let gap = self.gaps.record(GapKind::LostHistory, &self.position, &now);
         gap.await;
         self.position = now;
+        if let Stage::Opening { is_after_gap } = &mut self.stage {
+            *is_after_gap = true;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Rule, Violation, history::History};
+use crate::log::{Commit, Place};
 
 pub(super) fn check(history: &History<'_>) -> Vec<Violation> {
     let mut violations = early(history);
@@ -49,7 +50,6 @@ fn stale(history: &History<'_>) -> Vec<Violation> {
         // One attempt follows another but for those of several processes, so the earlier ones began earlier.
         let before = history.saves[..index].iter();
         let before = before.filter(|earlier| earlier.saved.is_some_and(|end| end < save.begun));
-        let rank = |place: &crate::log::Place| (place.epoch, place.sequence);
         let newest = before.clone().map(|earlier| rank(earlier.place)).max();
         if newest >= Some(rank(save.place)) {
             let (epoch, sequence) = newest?;
@@ -72,6 +72,40 @@ fn stale(history: &History<'_>) -> Vec<Violation> {
         .enumerate()
         .filter_map(violation)
         .collect()
+}
+
+/// Of what the server has committed, what is below what it had committed before.
+pub(super) fn stale_on_server(commits: &[Commit]) -> Vec<Violation> {
+    let mut last: HashMap<&str, &Place> = HashMap::new();
+    let mut violations = Vec::new();
+    for Commit { name, place } in commits {
+        let Some(before) = last.insert(name, place) else {
+            continue;
+        };
+        let mut violate = |what: String| {
+            violations.push(Violation {
+                rule: Rule::StaleCommit,
+                entry: None,
+                what,
+            });
+        };
+        let (now, then) = (rank(place), rank(before));
+        if now < then {
+            violate(format!(
+                "the server committed epoch {} sequence {} of {name} over epoch {} sequence {}",
+                now.0, now.1, then.0, then.1
+            ));
+        } else if !place.token.is_empty() && place.token < before.token {
+            violate(format!(
+                "the server committed a checkpoint of {name} that went back in the stream"
+            ));
+        }
+    }
+    violations
+}
+
+fn rank(place: &Place) -> (i64, i64) {
+    (place.epoch, place.sequence)
 }
 
 /// Saved checkpoints that a later load did not find.

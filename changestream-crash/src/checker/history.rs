@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::log::{Deed, Entry, Event, Place};
+use crate::log::{Deed, Entry, Event, Place, Version};
 
 /// The service's log, put in order.
 pub(super) struct History<'a> {
@@ -8,6 +8,8 @@ pub(super) struct History<'a> {
     pub(super) terms: Vec<Term<'a>>,
     /// Each time that an event was handled, in the order of the log.
     pub(super) handled: Vec<Handled<'a>>,
+    /// Each time that a document of a snapshot was, in the order of the log.
+    pub(super) rows: Vec<Row<'a>>,
     /// Each attempt to save a checkpoint, in the order of the log.
     pub(super) saves: Vec<Save<'a>>,
 }
@@ -19,6 +21,8 @@ pub(super) struct Term<'a> {
     pub(super) begun: usize,
     /// What it was given.
     pub(super) from: Option<&'a Place>,
+    /// The entry from which it goes on after it was stopped for longer than its lease.
+    pub(super) woken: Option<usize>,
 }
 
 pub(super) struct Handled<'a> {
@@ -29,6 +33,14 @@ pub(super) struct Handled<'a> {
     pub(super) attempt: u32,
     pub(super) is_done: bool,
     pub(super) is_letter: bool,
+}
+
+pub(super) struct Row<'a> {
+    pub(super) entry: usize,
+    /// The index of its term.
+    pub(super) term: usize,
+    pub(super) version: &'a Version,
+    pub(super) is_done: bool,
 }
 
 pub(super) struct Save<'a> {
@@ -44,6 +56,7 @@ impl<'a> History<'a> {
         let mut history = Self {
             terms: Vec::new(),
             handled: Vec::new(),
+            rows: Vec::new(),
             saves: Vec::new(),
         };
         let mut term_of = HashMap::new();
@@ -74,6 +87,16 @@ impl<'a> History<'a> {
                         is_letter: matches!(deed, Deed::Letter(_)),
                     });
                 }
+                Deed::Row(version, is_done) => {
+                    let begin = || history.begin_term(*session, index, None);
+                    let term = *term_of.entry(*session).or_insert_with(begin);
+                    history.rows.push(Row {
+                        entry: index,
+                        term,
+                        version,
+                        is_done: *is_done,
+                    });
+                }
                 Deed::Saving(place) => history.saves.push(Save {
                     place,
                     begun: index,
@@ -88,6 +111,11 @@ impl<'a> History<'a> {
                     }
                 }
                 Deed::Refused(_) => {}
+                Deed::Woken => {
+                    if let Some(term) = term_of.get(session) {
+                        history.terms[*term].woken.get_or_insert(index);
+                    }
+                }
             }
         }
         history
@@ -98,6 +126,7 @@ impl<'a> History<'a> {
             session,
             begun,
             from,
+            woken: None,
         });
         self.terms.len() - 1
     }

@@ -1,10 +1,9 @@
 use std::collections::{HashMap, HashSet};
 
-use super::{Rule, Violation, history::History};
-use crate::log::Version;
+use super::{Logs, Rule, Violation, history::History};
 
-pub(super) fn check(acknowledged: &[Version], history: &History<'_>) -> Vec<Violation> {
-    let written: HashSet<_> = acknowledged.iter().collect();
+pub(super) fn check(logs: &Logs, history: &History<'_>) -> Vec<Violation> {
+    let written: HashSet<_> = logs.before.iter().chain(&logs.acknowledged).collect();
     let mut names = HashMap::new();
     let mut versions = HashMap::new();
     let mut violations = Vec::new();
@@ -25,6 +24,13 @@ pub(super) fn check(acknowledged: &[Version], history: &History<'_>) -> Vec<Viol
         let of_token = *versions.entry(&event.token).or_insert(version);
         if of_id != version || of_token != version {
             violate("came with the id or token of another version");
+        }
+    }
+    for row in &history.rows {
+        if !written.contains(row.version) {
+            let (key, number) = (&row.version.key, row.version.number);
+            let what = format!("{key} version {number} was never written");
+            violations.push(Violation::at(Rule::Identity, row.entry, what));
         }
     }
     violations

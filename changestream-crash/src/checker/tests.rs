@@ -3,7 +3,11 @@
 use super::*;
 use crate::log::{Deed, Event, Place};
 
-const LIMITS: Limits = Limits { uncommitted: 3 };
+const LIMITS: Limits = Limits {
+    uncommitted: 3,
+    in_flight: 2,
+    is_shared: false,
+};
 
 fn version(key: &str, number: u64) -> Version {
     Version {
@@ -61,14 +65,36 @@ impl Runs {
     }
 
     fn check(&self, written: &[(&str, u64)]) -> Findings {
-        let written: Vec<_> = written.iter().map(|(key, n)| version(key, *n)).collect();
-        check(&written, &self.0, LIMITS)
+        self.check_after(&[], written)
+    }
+
+    /// With what was written before the service began with a snapshot.
+    fn check_after(&self, before: &[(&str, u64)], written: &[(&str, u64)]) -> Findings {
+        let versions = |written: &[(&str, u64)]| {
+            let versions = written.iter().map(|(key, n)| version(key, *n));
+            versions.collect()
+        };
+        let logs = Logs {
+            before: versions(before),
+            acknowledged: versions(written),
+            entries: self.0.clone(),
+            commits: Vec::new(),
+        };
+        check(&logs, LIMITS)
     }
 
     fn broken(&self, written: &[(&str, u64)]) -> Vec<Rule> {
-        let violations = self.check(written).violations;
-        violations.iter().map(|violation| violation.rule).collect()
+        rules(&self.check(written))
     }
+
+    fn broken_after(&self, before: &[(&str, u64)], written: &[(&str, u64)]) -> Vec<Rule> {
+        rules(&self.check_after(before, written))
+    }
+}
+
+fn rules(findings: &Findings) -> Vec<Rule> {
+    let violations = findings.violations.iter();
+    violations.map(|violation| violation.rule).collect()
 }
 
 fn save(sequence: i64, token: u32) -> [Deed; 2] {
@@ -203,6 +229,111 @@ fn a_key_that_was_taken_over_is_left_alone() {
         .run(2, None, [done("a", 1, 1)])
         .then(1, [done("a", 2, 2)]);
     assert_eq!(runs.broken(&A3[..2]), [Rule::Order]);
+}
+
+#[test]
+fn what_a_woken_process_had_in_flight_may_come_late_and_no_more() {
+    let taken_over = Runs::new()
+        .run(1, None, [done("a", 1, 1)])
+        .run(2, None, (1..=4).map(|n| done("a", n, n as u32)))
+        .then(1, [Deed::Woken, done("a", 2, 2), done("a", 3, 3)]);
+    let written = [("a", 1), ("a", 2), ("a", 3), ("a", 4)];
+    assert_eq!(taken_over.broken(&written), []);
+    let too_much = taken_over.then(1, [done("a", 4, 4)]);
+    assert_eq!(too_much.broken(&written), [Rule::Order]);
+}
+
+#[test]
+fn a_document_that_was_there_before_comes_by_the_snapshot_or_by_a_later_change() {
+    let row = |n| Deed::Row(version("a", n), true);
+    let shown = |deeds: Vec<Deed>| Runs::new().run(1, None, deeds);
+    let before = [("a", 1), ("a", 2)];
+    assert_eq!(shown(vec![row(2)]).broken_after(&before, &[]), []);
+    let changed = shown(vec![done("a", 3, 1), row(3)]);
+    assert_eq!(changed.broken_after(&before, &[("a", 3)]), []);
+    for deeds in [
+        vec![],
+        vec![row(1)],
+        vec![Deed::Row(version("a", 2), false)],
+    ] {
+        assert_eq!(shown(deeds).broken_after(&before, &[]), [Rule::Lost]);
+    }
+}
+
+#[test]
+fn a_snapshot_stands_for_no_change_after_it_began() {
+    let row = Deed::Row(version("a", 3), true);
+    let runs = Runs::new().run(1, None, [row]);
+    let broken = runs.broken_after(&[("a", 1)], &[("a", 2), ("a", 3)]);
+    assert_eq!(broken, [Rule::Lost; 2]);
+}
+
+#[test]
+fn an_older_document_after_a_change_is_out_of_order() {
+    let deeds = [done("a", 2, 1), Deed::Row(version("a", 1), true)];
+    let runs = Runs::new().run(1, None, deeds);
+    assert_eq!(runs.broken_after(&[("a", 1)], &[("a", 2)]), [Rule::Order]);
+}
+
+#[test]
+fn a_document_that_nobody_wrote_has_no_identity() {
+    let runs = Runs::new().run(1, None, [Deed::Row(version("a", 1), true)]);
+    assert_eq!(runs.broken(&[]), [Rule::Identity]);
+}
+
+#[test]
+fn what_the_server_commits_never_goes_back() {
+    let commit = |name: &str, epoch, sequence, token| Commit {
+        name: name.to_owned(),
+        place: Place {
+            epoch,
+            ..place(sequence, token)
+        },
+    };
+    let broken = |commits: &[Commit]| {
+        let logs = Logs {
+            commits: commits.to_vec(),
+            ..Logs::default()
+        };
+        rules(&check(&logs, LIMITS))
+    };
+    let good = [
+        commit("a", 1, 1, 5),
+        commit("b", 1, 1, 3),
+        // Claimed, then saved.
+        commit("a", 2, 1, 5),
+        commit("a", 2, 2, 6),
+        // The same once more, for its reply was lost.
+        commit("a", 2, 2, 6),
+    ];
+    assert_eq!(broken(&good), []);
+    for stale in [
+        commit("a", 1, 9, 7),
+        commit("a", 2, 1, 7),
+        commit("a", 2, 3, 5),
+    ] {
+        let commits = [&good[..], &[stale]].concat();
+        assert_eq!(broken(&commits), [Rule::StaleCommit]);
+    }
+}
+
+#[test]
+fn where_work_is_shared_bounds_and_single_checkpoints_are_not_judged_and_the_rest_is() {
+    let early = save(1, 9).into_iter();
+    let runs = Runs::new().run(1, None, early.chain([done("a", 2, 2), done("a", 1, 1)]));
+    let logs = Logs {
+        acknowledged: vec![version("a", 1), version("a", 2), version("b", 1)],
+        entries: runs.0,
+        ..Logs::default()
+    };
+    let limits = Limits {
+        is_shared: true,
+        ..LIMITS
+    };
+    assert_eq!(
+        rules(&check(&logs, limits)),
+        [Rule::Lost, Rule::Order, Rule::Order]
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One run: a writer, a service that dies again and again, and a server and a network that fail.
 
+mod commit;
 mod process;
 mod progress;
 pub(crate) mod soak;
@@ -7,12 +8,17 @@ mod supervisor;
 
 use std::{
     fs,
+    io::ErrorKind,
     path::Path,
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use changestream::{bson::doc, mongodb::Database};
+use changestream::{
+    bson::{Timestamp, doc},
+    mongodb::Database,
+};
 use tokio::{sync::watch, time::timeout};
 
 pub(crate) use progress::Progress;
@@ -20,10 +26,10 @@ pub(crate) use supervisor::Lives;
 
 use crate::{
     Result,
-    checker::{Findings, Limits, check},
+    checker::{Findings, Limits, Logs, check},
     deployment::Deployment,
-    log::{Log, parse_entries, parse_versions},
-    plan::{Fault, Plan},
+    log::{Log, parse_commits, parse_entries, parse_versions},
+    plan::{Fault, Kind, Plan},
     service,
     writer::{Pace, Writer},
 };
@@ -31,11 +37,15 @@ use supervisor::Supervisor;
 
 /// The names of the logs in the folder of a run.
 pub(crate) const WRITER_LOG: &str = "writer.log";
+const BEFORE_LOG: &str = "before.log";
 pub(crate) const SERVICE_LOG: &str = "service.log";
+const COMMITS_LOG: &str = "commits.log";
 const ERRORS: &str = "service.stderr";
 
 /// For so long the service may get no further.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many versions of the run's, one in so many, are there before the snapshot of a run with one.
+const BEFORE_SNAPSHOT: u64 = 4;
 /// For so long a fault waits for its time.
 const FAULT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -61,48 +71,69 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
     let name = format!("crash_{}", plan.seed);
     let database = client.database(&name);
     database.drop().await?;
-    database.create_collection(service::COLLECTION).await?;
-    let options = service::Options {
-        uri: deployment.service_uri(),
-        database: name,
-        log: dir.join(SERVICE_LOG),
-        session: 1,
-        start_at: match plan.starts_now {
-            true => Vec::new(),
-            false => time(&database).await?.into(),
-        },
-        batch_size: plan.batch_size,
-        checkpoint_events: plan.checkpoint_events,
-        checkpoint_interval: plan.checkpoint_interval.as_millis().try_into()?,
-        lease: 1,
-    };
+    let writes_large = plan.kind == Kind::Split && deployment.splits_events();
+    let mut create = doc! { "create": service::COLLECTION };
+    if writes_large {
+        create.insert("changeStreamPreAndPostImages", doc! { "enabled": true });
+    }
+    database.run_command(create).await?;
+    let start = time(&database).await?;
     let (progress_in, progress) = watch::channel(Progress::default());
-    let log = Log::append_to(&dir.join(WRITER_LOG))?;
     let pace = Pace::Lead(progress.clone(), plan.lead);
-    let writer = Writer::new(client, database.clone(), log, pace);
-    let (finish, finishing) = watch::channel(false);
-    let supervisor = Supervisor {
-        options,
-        errors: dir.join(ERRORS),
+    let writer = Writer::new(client, database.clone(), pace, plan.seed, plan.events);
+    let mut script = Script {
+        plan: &plan,
+        deployment,
+        writer: writer.writes_large(writes_large),
+        log: Log::append_to(&dir.join(WRITER_LOG))?,
+        documents_before: 0,
         progress: progress.clone(),
+    };
+    if plan.kind == Kind::Snapshot {
+        let before = Log::append_to(&dir.join(BEFORE_LOG))?;
+        let count = plan.events / BEFORE_SNAPSHOT;
+        script.writer.write(count, &before).await?;
+        script.documents_before = script.writer.documents();
+    }
+    let (finish, finishing) = watch::channel(false);
+    let service_log = dir.join(SERVICE_LOG);
+    let supervisor = Supervisor {
+        options: service::Options {
+            uri: deployment.service_uri(),
+            database: name,
+            log: service_log.clone(),
+            session: 0,
+            start_at: match plan.starts_now {
+                true => Vec::new(),
+                false => vec![start.time, start.increment],
+            },
+            kind: plan.kind,
+            settings: plan.settings,
+        },
+        errors: dir.join(ERRORS),
+        log: Log::append_to(&service_log)?,
+        sessions: Arc::new(1.into()),
+        progress,
         finish: finishing,
     };
-    let service_log = dir.join(SERVICE_LOG);
     let driving = async {
-        let failure = drive(&plan, deployment, &writer, progress).await?;
+        let failure = script.play().await?;
         finish.send_replace(true);
         Ok(failure)
     };
-    let living = supervisor.run(&plan.deaths);
+    let living = supervisor.run_all(&plan.deaths);
     let lives = tokio::select! {
         lived = living_and_driving(living, driving) => lived?,
         followed = progress::follow(&service_log, progress_in) => {
             return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
         }
     };
+    commit::note(&database, start, &Log::append_to(&dir.join(COMMITS_LOG))?).await?;
     database.drop().await?;
     let limits = Limits {
-        uncommitted: plan.uncommitted(),
+        uncommitted: plan.settings.uncommitted(),
+        in_flight: plan.settings.in_flight_events,
+        is_shared: plan.kind == Kind::Shared,
     };
     Ok(Outcome {
         findings: judge(dir, limits)?,
@@ -131,40 +162,63 @@ async fn living_and_driving(
 
 /// Judges a run by the logs in its folder.
 pub(crate) fn judge(dir: &Path, limits: Limits) -> Result<Findings> {
-    let versions = parse_versions(&fs::read_to_string(dir.join(WRITER_LOG))?)?;
-    let entries = parse_entries(&fs::read_to_string(dir.join(SERVICE_LOG))?)?;
-    Ok(check(&versions, &entries, limits))
+    let read = |name: &str| match fs::read_to_string(dir.join(name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    };
+    let logs = Logs {
+        before: parse_versions(&read(BEFORE_LOG)?)?,
+        acknowledged: parse_versions(&read(WRITER_LOG)?)?,
+        entries: parse_entries(&read(SERVICE_LOG)?)?,
+        commits: parse_commits(&read(COMMITS_LOG)?)?,
+    };
+    Ok(check(&logs, limits))
 }
 
-/// Writes, fails, and waits for the service to be done with everything. Tells what went wrong with that.
-async fn drive(
-    plan: &Plan,
-    deployment: Deployment<'_>,
-    writer: &Writer,
-    mut progress: watch::Receiver<Progress>,
-) -> Result<Option<String>> {
-    if plan.starts_now {
-        let started = progress.wait_for(|progress| progress.has_saved);
-        if timeout(PATIENCE, started).await.is_err() {
-            return Ok(Some("the service never started".to_owned()));
-        }
-    }
-    let writing = writer.write(plan.events, plan.seed);
-    let suffering = suffer(&plan.faults, deployment, progress.clone());
-    tokio::try_join!(writing, suffering)?;
+/// What happens around the service.
+struct Script<'a> {
+    plan: &'a Plan,
+    deployment: Deployment<'a>,
+    writer: Writer,
+    /// The writer's.
+    log: Log,
+    /// How many documents a snapshot has to show.
+    documents_before: u64,
+    progress: watch::Receiver<Progress>,
+}
 
-    let written = writer.acknowledged();
-    let mut done = progress.borrow().done;
-    loop {
-        let further = |now: &Progress| now.done > done || now.has_saved_last;
-        match timeout(PATIENCE, progress.wait_for(further)).await {
-            Err(_elapsed) => return Ok(Some("the service gets no further".to_owned())),
-            Ok(now) => {
-                let now = now?;
-                if now.done >= written || now.has_saved_last {
-                    return Ok(None);
-                }
-                done = now.done;
+impl Script<'_> {
+    /// Writes, fails, and waits for the service to be done with everything. Tells what went wrong with that.
+    async fn play(&mut self) -> Result<Option<String>> {
+        let (plan, mut progress) = (self.plan, self.progress.clone());
+        if plan.starts_now {
+            let started = progress.wait_for(|progress| progress.has_saved);
+            if timeout(PATIENCE, started).await.is_err() {
+                return Ok(Some("the service never started".to_owned()));
+            }
+        }
+        let writing = async {
+            self.writer.write(plan.events, &self.log).await?;
+            self.writer.write_last(&self.log).await
+        };
+        let suffering = suffer(&plan.faults, self.deployment, progress.clone());
+        tokio::try_join!(writing, suffering)?;
+
+        let written = self.writer.acknowledged();
+        // Where replicas share the work, each of them says that of its own part.
+        let says_so = |now: &Progress| now.has_saved_last && plan.kind != Kind::Shared;
+        let is_done = |now: &Progress| {
+            (now.done >= written || says_so(now)) && now.shown >= self.documents_before
+        };
+        loop {
+            let before = *progress.borrow_and_update();
+            if is_done(&before) {
+                return Ok(None);
+            }
+            let is_further = |now: &Progress| now.is_further_than(&before) || is_done(now);
+            match timeout(PATIENCE, progress.wait_for(is_further)).await {
+                Err(_elapsed) => return Ok(Some("the service gets no further".to_owned())),
+                Ok(now) => _ = now?,
             }
         }
     }
@@ -185,8 +239,7 @@ async fn suffer(
 }
 
 /// The server's time.
-async fn time(database: &Database) -> Result<[u32; 2]> {
+async fn time(database: &Database) -> Result<Timestamp> {
     let pong = database.run_command(doc! { "ping": 1 }).await?;
-    let time = pong.get_timestamp("operationTime")?;
-    Ok([time.time, time.increment])
+    Ok(pong.get_timestamp("operationTime")?)
 }

@@ -6,15 +6,28 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use nix::{
-    sys::signal::{self, Signal},
+    sys::{
+        signal::{self, Signal},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
     unistd::Pid,
 };
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::{
+    process::{Child, ChildStdin, Command},
+    time::sleep,
+};
 
-use crate::{Result, service};
+use crate::{
+    Result,
+    plan::{Death, Manner},
+    service,
+};
+
+const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -37,37 +50,26 @@ pub(super) enum End {
 }
 
 impl Process {
-    /// Starts the service, to die at the `point` passed for the `n`th time, if there is one.
+    /// Starts the service, to die at the `point` passed for the `n`th time, or to stop there, if there is one.
     pub(super) fn start(
         options: &service::Options,
-        point: Option<(&'static str, u64)>,
+        death: Option<&Death>,
         errors: &Path,
     ) -> Result<Self> {
         let errors = File::options().create(true).append(true).open(errors)?;
         let mut command = Command::new(env::current_exe()?);
-        command
-            .arg("service")
-            .args(["--uri", &options.uri])
-            .args(["--database", &options.database])
-            .arg("--log")
-            .arg(&options.log)
-            .args(["--session", &options.session.to_string()])
-            .args(["--batch-size", &options.batch_size.to_string()])
-            .args([
-                "--checkpoint-events",
-                &options.checkpoint_events.to_string(),
-            ])
-            .args([
-                "--checkpoint-interval",
-                &options.checkpoint_interval.to_string(),
-            ])
-            .args(["--lease", &options.lease.to_string()]);
-        if let [seconds, increment] = options.start_at[..] {
-            let [seconds, increment] = [seconds, increment].map(|number| number.to_string());
-            command.args(["--start-at", &seconds, &increment]);
-        }
-        if let Some((name, times)) = point {
-            command.env("CHANGESTREAM_CRASH_POINT", format!("{name}:{times}"));
+        command.arg("service").args(options.to_args());
+        if let Some(Death {
+            point: Some((name, times)),
+            manner,
+            ..
+        }) = death
+        {
+            let variable = match manner {
+                Manner::Pause => service::STOP_POINT,
+                Manner::Kill | Manner::Ask => service::CRASH_POINT,
+            };
+            command.env(variable, format!("{name}:{times}"));
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.stderr(errors).kill_on_drop(true).spawn()?;
@@ -91,14 +93,28 @@ impl Process {
         Ok(self.child.kill().await?)
     }
 
-    /// Asks it to stop, as `kill` does.
-    pub(super) fn ask_to_stop(&self) -> Result<()> {
+    /// Sends it `signal`, as `kill` does.
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         if let Some(id) = self.child.id() {
             // It may have ended in this moment.
-            signal::kill(Pid::from_raw(id.try_into()?), Signal::SIGTERM).ok();
+            signal::kill(Pid::from_raw(id.try_into()?), signal).ok();
         }
         Ok(())
     }
+}
+
+/// Waits until the process of this `id` has stopped by itself, as at its point.
+pub(super) async fn stopped(id: Option<u32>) -> Result<()> {
+    let Some(id) = id else {
+        return std::future::pending().await;
+    };
+    let id = Pid::from_raw(id.try_into()?);
+    // It is left to be waited for, by this and by who waits for its end.
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while !matches!(waitid(Id::Pid(id), flags), Ok(WaitStatus::Stopped(..))) {
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 impl End {

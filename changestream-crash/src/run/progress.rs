@@ -17,10 +17,22 @@ const POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Progress {
     /// Versions that were done.
     pub(crate) done: u64,
+    /// Documents that were there before and were shown by a snapshot.
+    pub(crate) shown: u64,
+    /// The process that loaded the checkpoint last, and so has the lease.
+    pub(crate) active: u32,
     /// Whether a checkpoint was saved.
     pub(crate) has_saved: bool,
+    /// The process that saved one last.
+    pub(crate) saver: u32,
     /// Whether a checkpoint covers the last event: the service says that all is done.
     pub(crate) has_saved_last: bool,
+}
+
+impl Progress {
+    pub(crate) fn is_further_than(&self, before: &Self) -> bool {
+        (self.done, self.shown) != (before.done, before.shown)
+    }
 }
 
 /// Follows the log at `path` for as long as it is awaited.
@@ -48,6 +60,7 @@ pub(crate) async fn follow(path: &Path, progress: watch::Sender<Progress>) -> Re
 struct Reader {
     progress: Progress,
     done: HashSet<Version>,
+    shown: HashSet<String>,
     last: Option<String>,
 }
 
@@ -56,8 +69,11 @@ impl Reader {
         for entry in parse_entries(text)? {
             match entry.deed {
                 Deed::Effect(event, _, true) | Deed::Letter(event) => self.done(event),
+                Deed::Row(version, true) => _ = self.shown.insert(version.key),
+                Deed::Loaded(_) => self.progress.active = entry.session,
                 Deed::Saved(place) => {
                     self.progress.has_saved = true;
+                    self.progress.saver = entry.session;
                     let covers = |last: &String| place.token >= *last;
                     self.progress.has_saved_last |= self.last.as_ref().is_some_and(covers);
                 }
@@ -65,6 +81,7 @@ impl Reader {
             }
         }
         self.progress.done = self.done.len() as u64;
+        self.progress.shown = self.shown.len() as u64;
         Ok(())
     }
 

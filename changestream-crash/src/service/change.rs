@@ -8,7 +8,7 @@ use changestream::{
     prelude::*,
 };
 
-use crate::log::{Event, Version};
+use crate::log::{Deed, Event, Version};
 
 /// The field of a document that changes with each version of it.
 pub(crate) const STATE: &str = "state";
@@ -31,6 +31,8 @@ pub(crate) enum Trouble {
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     version: Version,
+    /// It is a document of a snapshot.
+    is_row: bool,
     pub(crate) trouble: Trouble,
 }
 
@@ -56,12 +58,34 @@ impl Written {
                 key: key.to_owned(),
                 number: state.get_i64("version").ok()?.try_into().ok()?,
             },
+            is_row: *change.operation() == Operation::Snapshot,
             trouble: Trouble::parse(state.get_str("trouble").ok()?)?,
         })
     }
 
-    /// The event in the log.
-    pub(crate) fn event(self, id: &EventId, token: &ResumeToken) -> Event {
+    /// What the log says once it was handled in an attempt of this number.
+    pub(crate) fn handled(
+        self,
+        id: &EventId,
+        token: &ResumeToken,
+        attempt: u32,
+        is_done: bool,
+    ) -> Deed {
+        match self.is_row {
+            true => Deed::Row(self.version, is_done),
+            false => Deed::Effect(self.event(id, token), attempt, is_done),
+        }
+    }
+
+    /// What the log says once its dead letter is written.
+    pub(crate) fn given_up(self, id: &EventId, token: &ResumeToken) -> Deed {
+        match self.is_row {
+            true => Deed::Row(self.version, true),
+            false => Deed::Letter(self.event(id, token)),
+        }
+    }
+
+    fn event(self, id: &EventId, token: &ResumeToken) -> Event {
         let token = token.as_raw().get_str("_data");
         Event {
             version: self.version,

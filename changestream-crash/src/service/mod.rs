@@ -1,19 +1,27 @@
 //! The application that is killed: an ordinary service, which notes down what it does.
 
 mod change;
+mod point;
 mod store;
 
-use std::{error::Error as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error as _, num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use changestream::{
-    ClusterTime, Error, MongoCheckpoints, MongoDeadLetters, StartAt, bson::Timestamp,
-    mongodb::Client, prelude::*,
+    ClusterTime, Error, MongoCheckpoints, MongoDeadLetters, Snapshot, StartAt,
+    bson::{RawDocumentBuf, Timestamp},
+    mongodb::{Client, options::ClientOptions},
+    prelude::*,
 };
 use clap::Args;
 use tokio::time::sleep;
 
-use crate::log::{Deed, Entry, Log};
+use crate::{
+    log::{Deed, Entry, Log},
+    plan::{Kind, Settings},
+};
 pub(crate) use change::{STATE, Trouble, Written};
+use point::crash_point;
+pub(crate) use point::{CRASH_POINT, STOP_POINT};
 use store::{LoggedCheckpoints, LoggedDeadLetters};
 
 /// The name of the service's runtime.
@@ -39,16 +47,42 @@ pub(crate) struct Options {
     /// Where to start when there is no checkpoint: seconds and increment; now if it is not given
     #[arg(long, num_args = 2)]
     pub(crate) start_at: Vec<u32>,
-    #[arg(long)]
-    pub(crate) batch_size: u32,
-    #[arg(long)]
-    pub(crate) checkpoint_events: u64,
-    /// In milliseconds
-    #[arg(long)]
-    pub(crate) checkpoint_interval: u64,
-    /// In seconds
-    #[arg(long)]
-    pub(crate) lease: u64,
+    /// What the run is about
+    #[arg(long, value_enum)]
+    pub(crate) kind: Kind,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+impl Options {
+    /// The arguments with which a process has these options.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let Self {
+            uri,
+            database,
+            log,
+            session,
+            start_at,
+            kind,
+            settings,
+        } = self;
+        let mut args = vec![
+            format!("--uri={uri}"),
+            format!("--database={database}"),
+            format!("--log={}", log.display()),
+            format!("--session={session}"),
+            format!("--kind={kind}"),
+        ];
+        if let [seconds, increment] = start_at[..] {
+            args.extend([
+                "--start-at".to_owned(),
+                seconds.to_string(),
+                increment.to_string(),
+            ]);
+        }
+        args.extend(settings.to_args());
+        args
+    }
 }
 
 /// The ways in which the process ends by itself.
@@ -75,13 +109,36 @@ impl App {
     }
 }
 
-#[on_change(coll = "documents", op = ["insert", "update", "replace"])]
+#[on_change(coll = "documents", op = ["insert", "update", "replace", "snapshot"], name = "changed")]
 async fn changed(
     written: Written,
     id: EventId,
     token: ResumeToken,
-    Attempt(attempt): Attempt,
+    attempt: Attempt,
     State(app): State<App>,
+) -> Result<(), HandlerError> {
+    handle(written, id, token, attempt, &app).await
+}
+
+/// Asks for pre-images, with which the events of large documents are too large for one reply.
+#[on_change(coll = "documents", op = ["insert", "update", "replace"], name = "changed")]
+async fn changed_from(
+    written: Written,
+    _before: Option<PreImage<RawDocumentBuf>>,
+    id: EventId,
+    token: ResumeToken,
+    attempt: Attempt,
+    State(app): State<App>,
+) -> Result<(), HandlerError> {
+    handle(written, id, token, attempt, &app).await
+}
+
+async fn handle(
+    written: Written,
+    id: EventId,
+    token: ResumeToken,
+    Attempt(attempt): Attempt,
+    app: &App,
 ) -> Result<(), HandlerError> {
     crash_point("effect.before");
     match written.trouble {
@@ -91,8 +148,7 @@ async fn changed(
         _ => tokio::task::yield_now().await,
     }
     let fails_late = matches!(written.trouble, Trouble::FailsLate(times) if attempt <= times);
-    let event = written.event(&id, &token);
-    app.note(Deed::Effect(event, attempt, !fails_late));
+    app.note(written.handled(&id, &token, attempt, !fails_late));
     crash_point("effect.after");
     match fails_late {
         true => Err(not_yet()),
@@ -128,7 +184,10 @@ pub(crate) async fn run(options: Options) -> ExitCode {
 }
 
 async fn serve(options: Options) -> Result<(), Error> {
-    let client = Client::with_uri_str(&options.uri).await?;
+    let settings = options.settings;
+    let mut client_options = ClientOptions::parse(&options.uri).await?;
+    client_options.command_event_handler = Some(point::on_checkpoints_sent());
+    let client = Client::with_options(client_options)?;
     let database = client.database(&options.database);
     let app = App {
         log: Log::append_to(&options.log).expect("the log can be written"),
@@ -138,15 +197,22 @@ async fn serve(options: Options) -> Result<(), Error> {
         [time, increment] => StartAt::OperationTime(ClusterTime(Timestamp { time, increment })),
         _ => StartAt::Now,
     };
-    Runtime::builder(database.clone())
+    let handlers = match options.kind {
+        Kind::Split => handlers![changed_from],
+        _ => handlers![changed],
+    };
+    let builder = Runtime::builder(database.clone())
         .name(RUNTIME)
         .state(app.clone())
-        .handlers(handlers![changed])
+        .handlers(handlers)
         .start_at(start_at)
-        .lease(Duration::from_secs(options.lease))
-        .batch_size(options.batch_size)
-        .checkpoint_events(options.checkpoint_events)
-        .checkpoint_interval(Duration::from_millis(options.checkpoint_interval))
+        .lease(Duration::from_secs(settings.lease))
+        .partitions(settings.partitions)
+        .batch_size(settings.batch_size)
+        .concurrency(settings.concurrency)
+        .in_flight_events(settings.in_flight_events)
+        .checkpoint_events(settings.checkpoint_events)
+        .checkpoint_interval(Duration::from_millis(settings.checkpoint_interval))
         .backoff(Duration::from_millis(5))
         .reply_timeout(Duration::from_secs(1))
         .drain_deadline(Duration::from_secs(10))
@@ -157,16 +223,15 @@ async fn serve(options: Options) -> Result<(), Error> {
         .dead_letter_store(LoggedDeadLetters {
             app,
             inner: MongoDeadLetters::new(&database),
-        })
-        .build()?
-        .run_until(shutdown_signal())
-        .await
-}
-
-/// A place at which a crash run lets the service die.
-fn crash_point(name: &str) {
-    #[cfg(changestream_crash)]
-    changestream::crash_point::reach(name);
-    #[cfg(not(changestream_crash))]
-    let _ = name;
+        });
+    // Small chunks at a slow rate, so that a snapshot takes a while.
+    let builder = match options.kind {
+        Kind::Snapshot => builder
+            .snapshot(Snapshot::Initial)
+            .snapshot_readers(2)
+            .snapshot_chunk(20)
+            .snapshot_rate(NonZeroU32::new(200).expect("not 0")),
+        _ => builder,
+    };
+    builder.build()?.run_until(shutdown_signal()).await
 }

@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use changestream::{
     Checkpoint, CheckpointStore, Claimed, DeadLetter, DeadLetterFilter, DeadLetterStore,
     DeadLetterSummary, Gap, MongoCheckpoints, MongoDeadLetters, RawChange, ReplayMark, Saved,
-    StoreError, StoredCheckpoint,
-    bson::{self, Bson, Document},
+    StoreError, StoredCheckpoint, bson,
 };
 
 use super::{App, change::Written, crash_point};
@@ -43,7 +42,7 @@ impl CheckpointStore for LoggedCheckpoints {
         self.inner.list().await
     }
 
-    async fn reset(&self, runtime: &str) -> Result<bool, StoreError> {
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
         self.inner.reset(runtime).await
     }
 
@@ -73,8 +72,8 @@ impl DeadLetterStore for LoggedDeadLetters {
         let change = RawChange::new(letter.change().as_bytes().to_vec());
         let change = change.expect("it came from the server");
         let written = Written::of(&change).expect("only what the writer wrote is handled");
-        let event = written.event(&change.event_id(), &change.token());
-        self.app.note(Deed::Letter(event));
+        let deed = written.given_up(&change.event_id(), &change.token());
+        self.app.note(deed);
         Ok(())
     }
 
@@ -110,20 +109,7 @@ async fn reply_lost_at<T>(name: &str, request: impl Future<Output = T>) -> T {
     request.await
 }
 
-/// The checkpoint in the log. Its fields are read as the store writes them.
 fn place(checkpoint: &Checkpoint) -> Place {
-    let fields: Document = bson::serialize_to_document(checkpoint).expect("it is saved as such");
-    let number = |name| match fields.get(name) {
-        Some(Bson::Int64(number)) => *number,
-        Some(Bson::Int32(number)) => (*number).into(),
-        // Not all checkpoints have an epoch.
-        _ => 0,
-    };
-    let token = fields.get_document("token");
-    let token = token.and_then(|token| token.get_str("_data"));
-    Place {
-        epoch: number("epoch"),
-        sequence: number("sequence"),
-        token: token.unwrap_or_default().to_owned(),
-    }
+    let fields = bson::serialize_to_document(checkpoint).expect("it is saved as such");
+    Place::of(&fields)
 }

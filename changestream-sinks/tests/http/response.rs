@@ -154,7 +154,7 @@ async fn delivery_does_not_wait_for_the_rest_of_an_answer() {
     let sink = HttpSink::new(format!("http://{address}/")).unwrap();
     let started = Instant::now();
     send(&sink, delivery(text("m"))).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(20));
     server.await.unwrap();
 }
 

@@ -1,4 +1,10 @@
-use std::{collections::VecDeque, fs, pin::pin, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -6,7 +12,7 @@ use tokio::{
 };
 
 use super::Progress;
-use crate::{Result, writer::Writer};
+use crate::Result;
 
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -28,10 +34,10 @@ pub(super) struct Sample {
     pub(super) done: u64,
 }
 
-/// Measures the process `id` while `load` goes on.
+/// Measures the process `id`, which is to be done with what is `acknowledged`, while `load` goes on.
 pub(super) async fn measure<T>(
     id: u32,
-    writer: &Writer,
+    acknowledged: &AtomicU64,
     progress: watch::Receiver<Progress>,
     load: impl Future<Output = Result<T>>,
 ) -> Result<(T, Measures)> {
@@ -48,7 +54,7 @@ pub(super) async fn measure<T>(
             _ = ticks.tick() => {}
         }
         let now = Instant::now();
-        let (written, done) = (writer.acknowledged(), progress.borrow().done);
+        let (written, done) = (acknowledged.load(Ordering::SeqCst), progress.borrow().done);
         open.push_back((now, written));
         while open.front().is_some_and(|(_, written)| *written <= done) {
             open.pop_front();

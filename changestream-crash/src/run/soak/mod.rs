@@ -13,36 +13,43 @@ use std::{
 
 use clap::Args;
 use fastrand::Rng;
+use nix::sys::signal::Signal;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    ERRORS, PATIENCE, Progress, SERVICE_LOG, WRITER_LOG, judge,
+    COMMITS_LOG, ERRORS, PATIENCE, Progress, SERVICE_LOG, WRITER_LOG, commit, judge,
     process::{End, Process},
     progress,
     supervisor::STOPS_WITHIN,
+    time,
 };
 use crate::{
     Result,
     checker::Limits,
     deployment::{Deployment, Pool},
     log::Log,
-    plan, service,
+    plan::{self, Kind, Settings},
+    service,
     writer::{Pace, Writer},
 };
 use measure::{Measures, measure};
 use report::Report;
 
 const DATABASE: &str = "soak";
-/// How often a checkpoint is saved: the defaults of a runtime.
-const CHECKPOINT_EVENTS: u64 = 1_000;
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Longer than any fault, even on a busy machine: who loses it again and again gets nowhere.
-const LEASE: Duration = Duration::from_secs(10);
-/// As in the crash runs: three times the events of a checkpoint, and what is in flight.
-const UNCOMMITTED: usize = 3 * CHECKPOINT_EVENTS as usize + 1_024;
+/// The defaults of a runtime, but for the lease.
+const SETTINGS: Settings = Settings {
+    batch_size: 2_000,
+    concurrency: 16,
+    in_flight_events: 1_024,
+    checkpoint_events: 1_000,
+    checkpoint_interval: 1_000,
+    partitions: 1,
+    // Longer than any fault, even on a busy machine: who loses it again and again gets nowhere.
+    lease: 10,
+};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
@@ -67,6 +74,13 @@ pub(crate) struct Options {
     /// The command that the report names
     #[arg(long, default_value = "changestream-crash soak")]
     command: String,
+}
+
+impl Options {
+    /// How many versions are written.
+    fn events(&self) -> u64 {
+        (self.minutes * 60.0 * f64::from(self.rate)) as u64
+    }
 }
 
 /// How often each kind of fault came.
@@ -96,6 +110,7 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
     let client = deployment.client().await?;
     let database = client.database(DATABASE);
     database.create_collection(service::COLLECTION).await?;
+    let start = time(&database).await?;
     let service_log = dir.join(SERVICE_LOG);
     let mut process = Process::start(
         &service::Options {
@@ -104,10 +119,8 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
             log: service_log.clone(),
             session: 1,
             start_at: Vec::new(),
-            batch_size: 2_000,
-            checkpoint_events: CHECKPOINT_EVENTS,
-            checkpoint_interval: CHECKPOINT_INTERVAL.as_millis().try_into()?,
-            lease: LEASE.as_secs(),
+            kind: Kind::Single,
+            settings: SETTINGS,
         },
         None,
         &dir.join(ERRORS),
@@ -122,9 +135,11 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
         let started = timeout(PATIENCE, started).await;
         started.map_err(|_elapsed| "the service never started")??;
         let pace = Pace::Rate(options.rate, Instant::now());
-        let writer = Writer::new(client, database, log, pace);
-        let load = load(options, deployment, &writer, progress.clone());
-        measure(id, &writer, progress.clone(), load).await
+        let database = database.clone();
+        let mut writer = Writer::new(client, database, pace, options.seed, options.events());
+        let acknowledged = writer.count();
+        let load = load(options, deployment, &mut writer, &log, progress.clone());
+        measure(id, &acknowledged, progress.clone(), load).await
     };
     let (faults, measures): (Faults, Measures) = tokio::select! {
         soaked = soaking => soaked?,
@@ -133,10 +148,13 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
             return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
         }
     };
-    process.ask_to_stop()?;
+    process.signal(Signal::SIGTERM)?;
     let end = timeout(STOPS_WITHIN, process.ended(false)).await??;
+    commit::note(&database, start, &Log::append_to(&dir.join(COMMITS_LOG))?).await?;
     let limits = Limits {
-        uncommitted: UNCOMMITTED,
+        uncommitted: SETTINGS.uncommitted(),
+        in_flight: SETTINGS.in_flight_events,
+        is_shared: false,
     };
     Ok(Report {
         options: options.clone(),
@@ -151,13 +169,14 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
 async fn load(
     options: &Options,
     deployment: Deployment<'_>,
-    writer: &Writer,
+    writer: &mut Writer,
+    log: &Log,
     mut progress: watch::Receiver<Progress>,
 ) -> Result<Faults> {
-    let events = options.minutes * 60.0 * f64::from(options.rate);
     let (written, writing) = watch::channel(false);
     let write = async {
-        writer.write(events as u64, options.seed).await?;
+        writer.write(options.events(), log).await?;
+        writer.write_last(log).await?;
         written.send_replace(true);
         Ok(())
     };
