@@ -6,8 +6,16 @@ use std::time::Duration;
 
 use changestream::{Delivery, Error, HandlerError, RuntimeBuilder, prelude::*};
 use changestream_testkit::MongoServer;
-use mongodb::{Client, bson::doc, options::ClientOptions};
-use support::{Scene, Seen, TestResult, chain, recorder, within};
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+    options::ClientOptions,
+};
+use support::{
+    Scene, Seen, TestResult, chain,
+    failpoint::{Failure, fail, heal},
+    recorder, within,
+};
 use tower::service_fn;
 
 async fn nothing() -> Result<(), HandlerError> {
@@ -215,6 +223,38 @@ async fn pre_images_that_nobody_records_are_reported() -> TestResult {
             &[".orders`", "collMod", "changeStreamPreAndPostImages"],
         ),
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_not_taken_for_a_refusal() -> TestResult {
+    let scene = Scene::new().await;
+    if scene.version().await < [6, 0] {
+        eprintln!("the server is asked for nothing that it may refuse");
+        return Ok(());
+    }
+    let images = doc! { "create": "orders", "changeStreamPreAndPostImages": { "enabled": true } };
+    scene.database.run_command(images).await?;
+    let pipeline = async || {
+        let takes_document = async |_: FullDocument<Document>| Ok::<(), HandlerError>(());
+        let spec = HandlerSpec::new("documents", takes_document).collections(["orders"]);
+        let runtime = Runtime::builder(scene.database.clone()).name("test");
+        runtime.handlers([spec]).build()?.pipeline().await
+    };
+    let known = pipeline().await?;
+    for question in ["buildInfo", "listCollections"] {
+        // The driver asks some questions twice.
+        let twice = doc! { "times": 2 };
+        fail(&scene.client, &[question], twice, Failure::hang_up()).await?;
+        let error = pipeline().await.expect_err(question);
+        assert!(error.is_unreachable(), "{}", chain(&error));
+        heal(&scene.client).await?;
+        assert_eq!(pipeline().await?, known);
+    }
+    let questions = ["buildInfo", "listCollections"];
+    fail(&scene.client, &questions, "alwaysOn", Failure::code(13)).await?;
+    assert_ne!(pipeline().await?, known, "it asks for less");
+    heal(&scene.client).await?;
     Ok(())
 }
 

@@ -16,6 +16,9 @@ mod error;
 mod event;
 mod extract;
 mod filter;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gap;
 mod handler;
 mod health;

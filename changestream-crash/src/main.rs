@@ -50,6 +50,8 @@ enum Task {
         #[arg(long)]
         shared: bool,
     },
+    /// Lets one process of the service work for long, while its server and its network fail
+    Soak(run::soak::Options),
     /// Is the service that is killed
     Service(service::Options),
 }
@@ -62,6 +64,7 @@ async fn main() -> ExitCode {
             return service::run(options).await;
         }
         Task::Run(options) => runs::run_all(options).await,
+        Task::Soak(options) => run::soak::soak(options).await,
         Task::Plan { seed, events, kind } => {
             println!("{:#?}", plan::Plan::of(seed, events, kind));
             Ok(true)

@@ -143,26 +143,32 @@ impl Report {
 
     /// The whole report as a text to keep.
     pub(crate) fn text(&self, command: &str, servers: &str) -> String {
-        let now = bson::DateTime::now().try_to_rfc3339_string();
-        let kernel = first_line("uname", &["-r"]);
-        let kernel = kernel.split('-').next().unwrap_or_default();
-        let cores = thread::available_parallelism().map_or(0, usize::from);
-        let mut text = format!(
-            "Crash runs of changestream {}\n\ndate      {}\ncommand   {command}\ncommit    {}\nmachine   {cores} cores, {}, \
-             Linux {kernel}\nrustc     {}\nMongoDB   {servers}\n\n{}\n",
-            env!("CARGO_PKG_VERSION"),
-            now.unwrap_or_default(),
-            first_line("git", &["rev-parse", "HEAD"]),
-            system(),
-            first_line("rustc", &["--version"]),
-            head(),
-        );
+        let mut text = heading("Crash runs", command, servers);
+        text.push_str(&head());
+        text.push('\n');
         for row in &self.rows {
             text.push_str(&row.line(&row.seed.to_string()));
             text.push('\n');
         }
         text + &self.total()
     }
+}
+
+/// What a text to keep begins with: when, how and with what it came about.
+pub(crate) fn heading(title: &str, command: &str, servers: &str) -> String {
+    let now = bson::DateTime::now().try_to_rfc3339_string();
+    let kernel = first_line("uname", &["-r"]);
+    let kernel = kernel.split('-').next().unwrap_or_default();
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{title} of changestream {}\n\ndate      {}\ncommand   {command}\ncommit    {}\nmachine   {cores} cores, {}, \
+         Linux {kernel}\nrustc     {}\nMongoDB   {servers}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        now.unwrap_or_default(),
+        first_line("git", &["rev-parse", "HEAD"]),
+        system(),
+        first_line("rustc", &["--version"]),
+    )
 }
 
 const LEGEND: &str = "\

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use fastrand::Rng;
 use futures::future::try_join_all;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -50,7 +53,7 @@ pub(crate) struct Writer {
     client: Client,
     database: Database,
     pace: Pace,
-    acknowledged: AtomicU64,
+    acknowledged: Arc<AtomicU64>,
     hands: Vec<Hand>,
     writes_large: bool,
 }
@@ -66,11 +69,13 @@ struct Hand {
     numbers: HashMap<String, u64>,
 }
 
-/// How far the writer gets ahead of the service, so that there are writes as long as there are faults.
+/// When the next versions are written.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    pub(crate) progress: watch::Receiver<Progress>,
-    pub(crate) lead: u64,
+pub(crate) enum Pace {
+    /// While the writer is not so many events ahead of the service: so there are writes as long as there are faults.
+    Lead(watch::Receiver<Progress>, u64),
+    /// So many a second, counted from then on.
+    Rate(u32, Instant),
 }
 
 impl Writer {
@@ -92,7 +97,7 @@ impl Writer {
             client,
             database,
             pace,
-            acknowledged: AtomicU64::new(0),
+            acknowledged: Arc::default(),
             hands: (0..WRITERS).map(hand).collect(),
             writes_large: false,
         }
@@ -107,6 +112,11 @@ impl Writer {
     /// How many versions were acknowledged by the last [`write`](Self::write) so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// The number of [`acknowledged`](Self::acknowledged), to be looked at while it writes.
+    pub(crate) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.acknowledged)
     }
 
     /// How many documents it has written.
@@ -246,12 +256,20 @@ impl Hand {
 }
 
 impl Pace {
-    /// Waits for the service, but not for ever: it may be dead, or have lost something.
+    /// Waits for it, but for the service not for ever: it may be dead, or have lost something.
     async fn keep(&self, written: u64) {
         const PATIENCE: Duration = Duration::from_millis(50);
-        let mut progress = self.progress.clone();
-        let near = progress.wait_for(|now| now.done.saturating_add(self.lead) >= written);
-        timeout(PATIENCE, near).await.ok();
+        match self {
+            Self::Lead(progress, lead) => {
+                let mut progress = progress.clone();
+                let near = progress.wait_for(|now| now.done.saturating_add(*lead) >= written);
+                timeout(PATIENCE, near).await.ok();
+            }
+            Self::Rate(per_second, since) => {
+                let due = Duration::from_secs_f64(written as f64 / f64::from(*per_second));
+                sleep_until(*since + due).await;
+            }
+        }
     }
 }
 

@@ -108,7 +108,7 @@ fn run_args(runs: u64, options: &Options) -> Vec<String> {
 ///
 /// Only the workspace's own packages are built anew: a wrapper of the compiler adds the flag for them alone. `RUSTFLAGS`
 /// would build all dependencies again as well.
-fn build(release: bool) -> Result<PathBuf> {
+pub(crate) fn build(release: bool) -> Result<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = env::current_dir()?.join(target);
     let dir = target.join("crash");

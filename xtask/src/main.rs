@@ -7,7 +7,10 @@ mod command;
 mod crash;
 mod demo;
 mod doctor;
+mod fuzz;
 mod simulate;
+#[cfg(unix)]
+mod soak;
 mod test;
 
 use std::{error::Error, process::ExitCode};
@@ -31,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Runs the engine in simulated worlds with faults, each decided by a seed
     Simulate(simulate::Options),
+    /// Feeds decoders, filters and the macro what they did not expect
+    Fuzz(fuzz::Options),
     /// Runs the shop example on a server of its own, or on that of MONGODB_URI
     Demo(demo::DemoOptions),
     /// Runs the benchmark on a server of its own, or on that of MONGODB_URI
@@ -38,6 +43,9 @@ enum Task {
     /// Kills a service in every way and checks that nothing is lost
     #[cfg(unix)]
     Crash(crash::Options),
+    /// Lets a service work for long while its server and its network fail, and watches its memory and lag
+    #[cfg(unix)]
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,10 +53,13 @@ fn main() -> ExitCode {
         Task::Doctor(options) => doctor::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Simulate(options) => simulate::simulate(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Demo(options) => demo::demo(&options),
         Task::Bench(options) => demo::bench(&options),
         #[cfg(unix)]
         Task::Crash(options) => crash::crash(&options),
+        #[cfg(unix)]
+        Task::Soak(options) => soak::soak(&options),
     };
     match outcome {
         Ok(Outcome::Success) => ExitCode::SUCCESS,

@@ -20,6 +20,8 @@ pub use position::StartAt;
 
 pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
+#[cfg(fuzzing)]
+pub(crate) use fragment::{Added, Assembly};
 pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;
 pub(crate) use policy::StreamPolicy;

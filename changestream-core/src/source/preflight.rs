@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use bson::doc;
 use futures::TryStreamExt;
-use mongodb::{Client, error::Error as DriverError, results::CollectionType};
+use mongodb::{
+    Client,
+    error::{Error as DriverError, ErrorKind},
+    results::CollectionType,
+};
 
 use super::{DocumentModes, OnMissingImage, modes::FullDocumentMode};
 use crate::{
@@ -17,6 +21,7 @@ use crate::{
 const WIRE_VERSION_4_4: i32 = 9;
 /// The wire version of MongoDB 6.0, the first that records pre- and post-images.
 const WIRE_VERSION_6_0: i32 = 17;
+const COMMAND_NOT_FOUND: i32 = 59;
 
 /// What the deployment can do for the handlers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,22 +49,47 @@ pub(crate) async fn preflight(
     let images = Images::of(client, default_database, handlers).await?;
     Ok(Abilities {
         modes: choose_modes(handlers, &images, insists)?,
-        splits_events: splits_events(client).await,
+        splits_events: splits_events(client).await?,
     })
 }
 
 /// From 6.0.9 and from 7.0 on. Where the server does not say what it is, it is asked for nothing new.
-async fn splits_events(client: &Client) -> bool {
+async fn splits_events(client: &Client) -> Result<bool, Error> {
     let admin = client.database("admin");
     let info = admin.run_command(doc! { "buildInfo": 1 }).await;
-    let info = info.unwrap_or_default();
+    let info = unless_refused(info)?.unwrap_or_default();
     let version = info.get_array("versionArray").ok();
     let part = |index: usize| version.and_then(|version| version.get(index)?.as_i32());
-    match [0, 1, 2].map(part) {
+    Ok(match [0, 1, 2].map(part) {
         [Some(6), Some(0), Some(patch)] => patch >= 9,
         [Some(major), ..] => major >= 7,
         _ => false,
+    })
+}
+
+/// An answer that not every user gets and not every server has: `None` where it is refused.
+///
+/// An answer that is lost is none. Taken for a refusal, it would make the stream another one than before.
+fn unless_refused<T>(answer: Result<T, DriverError>) -> Result<Option<T>, Error> {
+    const UNAUTHORIZED: i32 = 13;
+    const API_STRICT_ERROR: i32 = 323;
+    match answer {
+        Err(error)
+            if [UNAUTHORIZED, COMMAND_NOT_FOUND, API_STRICT_ERROR]
+                .map(Some)
+                .contains(&code(&error)) =>
+        {
+            tracing::debug!(%error, "the server does not say what it can do; asking for nothing more");
+            Ok(None)
+        }
+        answer => answer.map(Some).map_err(unreachable),
     }
+}
+
+fn unreachable(error: DriverError) -> Error {
+    let message = "no MongoDB server answers; check that the deployment of the connection string runs, can be \
+                   reached from here, and accepts these credentials";
+    Error::new(Kind::Unreachable, message).caused_by(error)
 }
 
 async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
@@ -74,11 +104,7 @@ async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
         }
         hello => hello,
     };
-    let hello = hello.map_err(|error| {
-        let message = "no MongoDB server answers; check that the deployment of the connection string runs, can be \
-                       reached from here, and accepts these credentials";
-        Error::new(Kind::Unreachable, message).caused_by(error)
-    })?;
+    let hello = hello.map_err(unreachable)?;
     let is_sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
     if !is_sharded && !hello.contains_key("setName") {
         return Err(Error::new(
@@ -100,8 +126,14 @@ async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
 }
 
 fn is_unknown_command(error: &DriverError) -> bool {
-    const COMMAND_NOT_FOUND: i32 = 59;
-    matches!(*error.kind, mongodb::error::ErrorKind::Command(ref error) if error.code == COMMAND_NOT_FOUND)
+    code(error) == Some(COMMAND_NOT_FOUND)
+}
+
+fn code(error: &DriverError) -> Option<i32> {
+    match *error.kind {
+        ErrorKind::Command(ref error) => Some(error.code),
+        _ => None,
+    }
 }
 
 /// Before 6.0 there are no images: they are not asked for where a handler can do without.
@@ -201,13 +233,8 @@ impl Images {
                 .try_collect::<Vec<_>>()
                 .await
         };
-        let collections = match collections.await {
-            Ok(collections) => collections,
-            Err(error) => {
-                tracing::debug!(%database, %error, "cannot list the collections; assuming that none records images");
-                return Ok(());
-            }
-        };
+        // Where they are not told, none is taken to record images.
+        let collections = unless_refused(collections.await)?.unwrap_or_default();
         for collection in collections {
             if collection.collection_type != CollectionType::Collection {
                 continue;

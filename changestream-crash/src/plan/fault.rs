@@ -47,7 +47,7 @@ pub(super) fn draw(rng: &mut Rng, deployment: Deployment, events: u64) -> Vec<Fa
     faults
 }
 
-fn fault_of_single(rng: &mut Rng) -> FaultKind {
+pub(crate) fn fault_of_single(rng: &mut Rng) -> FaultKind {
     let mut millis = |range| Duration::from_millis(rng.u64(range));
     let (short, long) = (millis(20..300), millis(100..1_500));
     match rng.u8(..10) {

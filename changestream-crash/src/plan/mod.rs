@@ -10,7 +10,7 @@ use clap::Args;
 use fastrand::Rng;
 
 pub(crate) use death::{Death, Manner};
-pub(crate) use fault::{Fault, FaultKind};
+pub(crate) use fault::{Fault, FaultKind, fault_of_single};
 pub(crate) use kind::Kind;
 
 /// The plan of a run.
@@ -48,6 +48,9 @@ pub(crate) struct Settings {
     /// 1 for none
     #[arg(long)]
     pub(crate) partitions: u32,
+    /// For how many seconds a replica has the lease that it does not renew
+    #[arg(long)]
+    pub(crate) lease: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Plan {
                     Kind::Shared => rng.u32(2..=4),
                     _ => 1,
                 },
+                lease: 1,
             },
             faults: fault::draw(&mut rng, deployment, events),
             deaths,
@@ -109,6 +113,7 @@ impl Settings {
             checkpoint_events,
             checkpoint_interval,
             partitions,
+            lease,
         } = self;
         vec![
             format!("--batch-size={batch_size}"),
@@ -117,6 +122,7 @@ impl Settings {
             format!("--checkpoint-events={checkpoint_events}"),
             format!("--checkpoint-interval={checkpoint_interval}"),
             format!("--partitions={partitions}"),
+            format!("--lease={lease}"),
         ]
     }
 

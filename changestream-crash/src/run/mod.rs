@@ -3,6 +3,7 @@
 mod commit;
 mod process;
 mod progress;
+pub(crate) mod soak;
 mod supervisor;
 
 use std::{
@@ -78,10 +79,7 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
     database.run_command(create).await?;
     let start = time(&database).await?;
     let (progress_in, progress) = watch::channel(Progress::default());
-    let pace = Pace {
-        progress: progress.clone(),
-        lead: plan.lead,
-    };
+    let pace = Pace::Lead(progress.clone(), plan.lead);
     let writer = Writer::new(client, database.clone(), pace, plan.seed, plan.events);
     let mut script = Script {
         plan: &plan,

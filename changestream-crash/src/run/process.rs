@@ -78,6 +78,11 @@ impl Process {
         Ok(Self { child, _lifeline })
     }
 
+    /// Its process id; `None` once it has ended.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until it ends.
     pub(super) async fn ended(&mut self, has_point: bool) -> Result<End> {
         Ok(End::of(self.child.wait().await?, has_point))
@@ -95,10 +100,6 @@ impl Process {
             signal::kill(Pid::from_raw(id.try_into()?), signal).ok();
         }
         Ok(())
-    }
-
-    pub(super) fn id(&self) -> Option<u32> {
-        self.child.id()
     }
 }
 

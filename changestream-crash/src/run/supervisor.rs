@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// Longer than the service's drain deadline.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const STOPS_WITHIN: Duration = Duration::from_secs(30);
 /// It is given up after so many.
 const FAILURES: usize = 5;
 /// Before the service is started again that ended by itself.
 const PAUSE: Duration = Duration::from_millis(100);
-/// For how long a process is stopped: longer than its lease..
-const STOPPED: Duration = service::LEASE.saturating_add(Duration::from_millis(300));
+/// For so much longer than its lease a process is stopped..
+const STOPPED_PAST_LEASE: Duration = Duration::from_millis(300);
 /// ..and then until another one has taken over, or for so long.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -195,7 +195,8 @@ impl Supervisor {
 
     /// Waits while the process is stopped, until another one has done some of its work.
     async fn wait_until_taken_over(&mut self) -> Result<()> {
-        sleep(STOPPED).await;
+        let lease = Duration::from_secs(self.options.settings.lease);
+        sleep(lease + STOPPED_PAST_LEASE).await;
         let session = self.options.session;
         let is_taken_over = |now: &Progress| now.active != session && now.saver != session;
         let taken_over = self.progress.wait_for(is_taken_over);

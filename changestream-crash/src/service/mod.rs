@@ -30,9 +30,6 @@ pub(crate) const RUNTIME: &str = "crash";
 /// The collection that it watches.
 pub(crate) const COLLECTION: &str = "documents";
 
-/// For how long a replica has the lease that it does not renew.
-pub(crate) const LEASE: Duration = Duration::from_secs(1);
-
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// The server
@@ -209,7 +206,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         .state(app.clone())
         .handlers(handlers)
         .start_at(start_at)
-        .lease(LEASE)
+        .lease(Duration::from_secs(settings.lease))
         .partitions(settings.partitions)
         .batch_size(settings.batch_size)
         .concurrency(settings.concurrency)
