@@ -15,7 +15,7 @@ pub(super) struct Duplicates {
 pub(super) fn check(history: &History<'_>, limits: Limits) -> Duplicates {
     let mut duplicates = Duplicates::default();
     let terms = history.terms.iter();
-    let covered: Vec<_> = terms.map(|term| history.committed(term.begun)).collect();
+    let covered: Vec<_> = terms.map(|term| history.covered(term)).collect();
     let mut seen = HashSet::new();
     let mut seen_in_term = HashSet::new();
     let mut done_in_term = HashSet::new();
@@ -56,8 +56,8 @@ impl Duplicates {
             first_done.entry(version).or_insert(handled);
         }
         // A term ends where the next one begins, and the last one ends well.
-        for end in history.terms.iter().skip(1).map(|term| term.begun) {
-            let covered = history.committed(end);
+        for next in history.terms.iter().skip(1) {
+            let (end, covered) = (next.begun, history.covered(next));
             let uncovered = first_done.values().filter(|done| {
                 let token = done.event.token.as_str();
                 done.entry < end && covered.is_none_or(|covered| token > covered)

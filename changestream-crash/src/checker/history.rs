@@ -19,6 +19,8 @@ pub(super) struct Term<'a> {
     pub(super) session: u32,
     /// The entry with which it asked for the checkpoint.
     pub(super) begun: usize,
+    /// The entry with which it got the answer.
+    pub(super) loaded: usize,
     /// What it was given.
     pub(super) from: Option<&'a Place>,
     /// The entry from which it goes on after it was stopped for longer than its lease.
@@ -68,11 +70,11 @@ impl<'a> History<'a> {
                 }
                 Deed::Loaded(from) => {
                     let begun = loading.get(session).copied().unwrap_or(index);
-                    let from = from.as_ref();
-                    term_of.insert(*session, history.begin_term(*session, begun, from));
+                    let term = history.begin_term(*session, begun, index, from.as_ref());
+                    term_of.insert(*session, term);
                 }
                 Deed::Effect(event, ..) | Deed::Letter(event) => {
-                    let begin = || history.begin_term(*session, index, None);
+                    let begin = || history.begin_term(*session, index, index, None);
                     let term = *term_of.entry(*session).or_insert_with(begin);
                     let (attempt, is_done) = match deed {
                         Deed::Effect(_, attempt, is_done) => (*attempt, *is_done),
@@ -88,7 +90,7 @@ impl<'a> History<'a> {
                     });
                 }
                 Deed::Row(version, is_done) => {
-                    let begin = || history.begin_term(*session, index, None);
+                    let begin = || history.begin_term(*session, index, index, None);
                     let term = *term_of.entry(*session).or_insert_with(begin);
                     history.rows.push(Row {
                         entry: index,
@@ -121,10 +123,17 @@ impl<'a> History<'a> {
         history
     }
 
-    fn begin_term(&mut self, session: u32, begun: usize, from: Option<&'a Place>) -> usize {
+    fn begin_term(
+        &mut self,
+        session: u32,
+        begun: usize,
+        loaded: usize,
+        from: Option<&'a Place>,
+    ) -> usize {
         self.terms.push(Term {
             session,
             begun,
+            loaded,
             from,
             woken: None,
         });
@@ -137,9 +146,19 @@ impl<'a> History<'a> {
         saves.filter_map(|save| Some((save.saved?, save.place)))
     }
 
-    /// The furthest token that was saved before entry `before`.
+    /// The furthest token that was saved before entry `before`, as the store said or a load had shown.
     pub(super) fn committed(&self, before: usize) -> Option<&'a str> {
-        let earlier = self.saved().filter(|(saved, _)| *saved < before);
+        let terms = self.terms.iter();
+        let loaded = terms.filter_map(|term| Some((term.loaded, term.from?)));
+        let known = self.saved().chain(loaded);
+        let earlier = known.filter(|(entry, _)| *entry < before);
         earlier.map(|(_, place)| place.token.as_str()).max()
+    }
+
+    /// The furthest token that is covered where `term` begins. What it loads was saved, also where the answer to that
+    /// was lost.
+    pub(super) fn covered(&self, term: &Term<'a>) -> Option<&'a str> {
+        let from = term.from.map(|from| from.token.as_str());
+        self.committed(term.begun).max(from)
     }
 }

@@ -16,8 +16,8 @@
 //! - **Lost.** Every version that the server acknowledged to the writer is done. Of what was there before a snapshot
 //!   began, the last version of each document is, or a later one.
 //! - **Duplicates.** An event is done once in a term. A term handles again only what no checkpoint covered that was
-//!   acknowledged before the term began: what was in flight, and what was done since the last commit. At the end of a
-//!   term no more events than the limit are done and uncovered.
+//!   acknowledged before the term began, or that it loaded: what was in flight, and what was done since the last commit.
+//!   At the end of a term no more events than the limit are done and uncovered.
 //! - **Order.** In a term the versions of a key follow each other without a gap, each done before the next is handled. A
 //!   term begins with a key no further than one version above what was done before it: so versions go back only where a
 //!   term begins, and then the whole suffix comes again. Once a term has handled a key, no earlier term does, but for

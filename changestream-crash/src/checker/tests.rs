@@ -180,6 +180,26 @@ fn too_much_without_a_checkpoint_is_over_the_bound() {
 }
 
 #[test]
+fn a_load_shows_what_was_saved_without_an_answer() {
+    let unanswered = [Deed::Saving(place(1, 3))];
+    let first = (1..=3).map(|n| done("a", n, n as u32)).chain(unanswered);
+    let second = (4..=6).map(|n| done("a", n, n as u32));
+    let written = (1..=6).map(|n| ("a", n)).collect::<Vec<_>>();
+    let runs = || Runs::new().run(1, None, first.clone());
+    let loaded = || runs().run(2, Some(place(1, 3)), second.clone());
+
+    let good = loaded().run(3, Some(place(1, 3)), []);
+    assert_eq!(good.broken(&written), []);
+    assert_eq!(good.check(&written).uncommitted, 3);
+    let not_saved = runs().run(2, None, second.clone()).run(3, None, []);
+    assert_eq!(not_saved.broken(&written), [Rule::OverBound]);
+    let too_much = loaded().run(3, Some(place(1, 3)), [done("a", 3, 3)]);
+    assert_eq!(too_much.broken(&written), [Rule::OverBound]);
+    let forgotten = loaded().run(3, None, []);
+    assert_eq!(forgotten.broken(&written), [Rule::StaleCommit]);
+}
+
+#[test]
 fn versions_that_go_back_within_a_term_are_out_of_order() {
     let runs = Runs::new().run(1, None, [done("a", 2, 2), done("a", 1, 1), done("a", 3, 3)]);
     let order = [Rule::Order; 3];
