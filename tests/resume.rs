@@ -132,7 +132,7 @@ async fn a_fatal_error_of_the_stream_ends_the_runtime_and_skips_nothing() -> Tes
 async fn history_that_the_server_calls_lost_ends_the_runtime_and_skips_nothing() -> TestResult {
     let error = ends_without_skipping(Failure::code(286)).await?;
     assert!(error.is_history_lost());
-    assert!(error.to_string().contains("Delete the checkpoint"));
+    assert!(error.to_string().contains("OnLostHistory::Snapshot"));
     Ok(())
 }
 
