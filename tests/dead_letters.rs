@@ -8,6 +8,7 @@ use changestream::{Delivery, HandlerError, MemoryDeadLetters, prelude::*};
 use support::{
     Event, Scene, Seen, Started, TestResult, eventually, interrupted, ready,
     store::{Faults, FaultyDeadLetters},
+    token_time,
 };
 
 /// Notes every order and rejects the second.
@@ -128,7 +129,9 @@ async fn a_crash_before_the_dead_letter_is_written_repeats_the_event() -> TestRe
     let failed = async || (store.faults.failures() > 0).then_some(());
     eventually("writing failed", failed).await;
     eventually("the first event is checkpointed", async || {
-        scene.checkpoint().await
+        let checkpoint = scene.checkpoint().await?;
+        let reached = checkpoint.token().map(token_time)?;
+        (reached >= seen.events()[0].time?).then_some(())
     })
     .await;
     runtime.crash().await;

@@ -1,14 +1,21 @@
 //! A client that writes all the time, whatever happens to its server.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use mongodb::{
     Collection,
     bson::{Document, doc},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
-use super::{Event, Seen, within};
+use super::{Event, PATIENCE, Seen, within};
 
 /// How many documents a writer keeps changing.
 const DOCUMENTS: i64 = 8;
@@ -85,19 +92,33 @@ pub(crate) async fn assert_all_in_order(seen: &Seen, versions: &[Version]) {
 
 /// Waits until every one of `versions` was seen.
 pub(crate) async fn all(seen: &Seen, versions: &[Version]) -> Vec<Event> {
-    let missing = |events: &[Event]| {
-        let seen: std::collections::HashSet<_> = events.iter().filter_map(version).collect();
-        versions
-            .iter()
-            .filter(|version| !seen.contains(version))
-            .count()
+    let look = || {
+        let events = seen.events();
+        let handled: HashSet<_> = events.iter().filter_map(version).collect();
+        let missing = versions.iter().filter(|version| !handled.contains(version));
+        (missing.copied().collect::<Vec<_>>(), events)
     };
     // Not `until`: the set is made once per look, not once per event.
-    super::eventually("every acknowledged write is handled", async || {
-        let events = seen.events();
-        (missing(&events) == 0).then_some(events)
-    })
-    .await
+    let looking = async {
+        loop {
+            let (missing, events) = look();
+            if missing.is_empty() {
+                return events;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match timeout(PATIENCE, looking).await {
+        Ok(events) => events,
+        Err(_elapsed) => {
+            let (missing, events) = look();
+            panic!(
+                "of {} acknowledged writes {missing:?} are not handled; the last event is {:?}",
+                versions.len(),
+                events.last()
+            );
+        }
+    }
 }
 
 fn version(event: &Event) -> Option<Version> {
