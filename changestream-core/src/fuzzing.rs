@@ -1,4 +1,5 @@
-//! What the fuzz targets (`fuzz/`) reach and users do not. Built by `cargo fuzz` alone, which sets `cfg(fuzzing)`.
+//! What the fuzz targets (`fuzz/`) reach and users do not. Built by `cargo fuzz`, which sets `cfg(fuzzing)`, and for the
+//! tests that feed the targets what is stored for them.
 
 use std::{hash::DefaultHasher, sync::Arc};
 
@@ -16,6 +17,9 @@ use crate::{
     route::Router,
     source::{Added, Assembly, Position, Scope},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// The first attempt at `change`, for extractors to be taken from.
 pub fn request(change: RawChange) -> ChangeRequest {

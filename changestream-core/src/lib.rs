@@ -1,6 +1,10 @@
 //! The engine of [`changestream`](https://docs.rs/changestream): filters, source, tower stack, checkpoints
 //! and dead letters. Applications depend on `changestream`, which re-exports all of this.
 
+/// So that the rules of `fuzz/` are tests here too.
+#[cfg(test)]
+extern crate self as changestream_core;
+
 mod bson_path;
 mod builder;
 mod checkpoint;
@@ -16,7 +20,7 @@ mod error;
 mod event;
 mod extract;
 mod filter;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gap;

@@ -8,6 +8,8 @@ mod model;
 mod on_change;
 mod parse;
 mod signature;
+#[cfg(test)]
+mod stored_annotations;
 mod suggest;
 mod ty;
 mod validate;

@@ -20,7 +20,7 @@ pub use position::StartAt;
 
 pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use fragment::{Added, Assembly};
 pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;
