@@ -11,12 +11,13 @@ use changestream::{Lease, LeaseStore, MongoLeases};
 use changestream_testkit::MongoServer;
 use mongodb::{
     Client,
-    bson::{Document, doc},
+    bson::{DateTime, Document, doc},
 };
 use nix::sys::signal::Signal;
 use support::{
     BoxError, RUNTIME, TestResult,
     child::{Child, Settings, copies, wait_until_watching},
+    clock::WrongClock,
     commit::Commits,
     eventually, within,
     writer::Writer,
@@ -76,6 +77,15 @@ impl Pair {
         lease.expect("it was held")
     }
 
+    /// Until when the lease is given, on the server's clock.
+    async fn expires_at(&self) -> DateTime {
+        let leases = self.client.database("shop");
+        let leases = leases.collection::<Document>(MongoLeases::COLLECTION);
+        let lease = leases.find_one(doc! { "_id": RUNTIME }).await;
+        let lease = lease.expect("read").expect("it was held");
+        *lease.get_datetime("expiresAt").expect("a time")
+    }
+
     async fn insert(&self, ids: std::ops::Range<i64>) -> TestResult {
         let orders = self
             .client
@@ -112,6 +122,53 @@ async fn a_killed_holder_is_replaced_within_the_lease_time() -> TestResult {
     // Starting to watch takes its time too on a slow machine.
     let taken = killed.elapsed();
     assert!(taken < Pair::LEASE + Duration::from_secs(20), "{taken:?}");
+    assert_eq!(pair.lease().await.epoch, 2);
+    pair.commits.assert_in_order();
+    standby.stop().await;
+    Ok(())
+}
+
+/// One clock is an hour slow, the other one an hour fast: by either, a lease would long be over, or be so in an hour.
+#[tokio::test]
+async fn whose_clock_is_wrong_by_an_hour_neither_takes_a_lease_nor_keeps_one() -> TestResult {
+    const HOUR: i64 = 3_600;
+    let clock = WrongClock::build();
+    tokio::try_join!(
+        stand_by_and_take_over(&clock, -HOUR, HOUR),
+        stand_by_and_take_over(&clock, HOUR, -HOUR),
+    )?;
+    Ok(())
+}
+
+async fn stand_by_and_take_over(clock: &WrongClock, holder: i64, standby: i64) -> TestResult {
+    let server = MongoServer::start().await?;
+    let start = |wrong_by| {
+        let environment = clock.wrong_by(wrong_by);
+        Child::start_with(&server.uri(), Pair::settings(), environment)
+    };
+    let (child, start_standby) = (start(holder), || start(standby));
+    let client = support::client(&server.uri()).await;
+    wait_until_watching(&client).await;
+    let standby = start_standby();
+    let mut pair = Pair {
+        commits: Commits::watch(&client.database("shop")).await?,
+        server,
+        client,
+        child,
+    };
+    pair.insert(0..5).await?;
+    pair.all_copied(0..5).await;
+    let given = pair.expires_at().await;
+    eventually("the lease is renewed for twice its time", async || {
+        let longer = pair.expires_at().await.saturating_duration_since(given);
+        (longer > 2 * Pair::LEASE).then_some(())
+    })
+    .await;
+    assert_eq!(pair.lease().await.epoch, 1, "the other one stands by");
+    pair.child.signal(Signal::SIGKILL);
+    within("the child ends", pair.child.wait()).await;
+    pair.insert(5..10).await?;
+    pair.all_copied(0..10).await;
     assert_eq!(pair.lease().await.epoch, 2);
     pair.commits.assert_in_order();
     standby.stop().await;

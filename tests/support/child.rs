@@ -85,6 +85,15 @@ impl Child {
 
     /// A process that watches the server of this connection string.
     pub(crate) fn start(uri: &str, settings: Settings) -> Self {
+        Self::start_with(uri, settings, [])
+    }
+
+    /// The same with an environment of its own.
+    pub(crate) fn start_with<const N: usize>(
+        uri: &str,
+        settings: Settings,
+        environment: [(&str, String); N],
+    ) -> Self {
         let mut command = Command::new(env::current_exe().expect("this test's binary"));
         command.args(["--exact", "child", "--ignored", "--nocapture"]);
         command.env(URI, uri);
@@ -92,6 +101,7 @@ impl Child {
         command.env(PERMITS, settings.permits.to_string());
         command.env(STOPS_AT_SAVE, settings.stops_at_save.to_string());
         command.env(PARTITIONS, settings.partitions.to_string());
+        command.envs(environment);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

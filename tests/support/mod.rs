@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod child;
+pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod effect;
 pub(crate) mod failpoint;
