@@ -26,6 +26,15 @@ impl Batch {
         Self { events, end }
     }
 
+    /// Events of no server.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of_no_server(events: Vec<RawChange>) -> Self {
+        Self {
+            end: end(&events, None, &mut Assembly::default()),
+            events,
+        }
+    }
+
     pub(crate) fn decode(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
         let bytes = Bytes::from_owner(Reply(reply));
         let reply = RawDocument::from_bytes(&bytes).map_err(DecodeError::Malformed)?;

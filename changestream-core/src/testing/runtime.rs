@@ -1,21 +1,26 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, watch};
 use tower::{Service, ServiceExt};
 
 use super::change::DATABASE;
 use crate::{
     builder::RuntimeBuilder,
     checkpoint::MemoryCheckpoints,
+    config::Config,
     dead_letter::{DeadLetter, DeadLetterFilter, MemoryDeadLetters},
-    engine::{Engine, Registered},
+    engine::{Drive, Engine, Registered},
     error::{Error, StoreError},
     event::RawChange,
     handler::{BatchItem, ChangeRequest},
+    health::HealthReporter,
     lane::{Receipt, Turn},
     layer::Outcome,
     lease::MemoryLeases,
     replay::{ReplayOutcome, Replayer},
-    snapshot::MemorySnapshots,
+    snapshot::{Incoming, MemorySnapshots},
+    source::Batch,
 };
 
 /// Stands for the server where there is none.
@@ -28,6 +33,8 @@ pub struct NoServer {
 /// letters are in memory. An event that lacks a required image is a dead letter, whatever the policy.
 #[derive(Debug)]
 pub struct TestRuntime {
+    name: Arc<str>,
+    config: Config,
     engine: Engine,
     replayer: Replayer,
     dead_letters: MemoryDeadLetters,
@@ -103,6 +110,37 @@ impl TestRuntime {
         report.outcomes.push((Arc::clone(name), outcome));
     }
 
+    /// Runs batches of events as a runtime does, with all bounds: events of one key in order, as many of others side by
+    /// side as the builder's `concurrency` says. Returns when all of them are done.
+    pub async fn run<C: Into<RawChange>>(self, batches: impl Stream<Item = Vec<C>>) {
+        let (batches_in, batches_out) = mpsc::channel(1);
+        let (marks_in, mut marks) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(false);
+        // Nobody asks for a snapshot.
+        let (_chunks, chunks) = mpsc::channel(1);
+        let drive = Drive::new(
+            self.engine,
+            Incoming::new(chunks, Arc::default()),
+            marks_in,
+            self.config,
+            &self.name,
+            HealthReporter::new(&self.name),
+        );
+        let feed = async move {
+            let mut batches = std::pin::pin!(batches);
+            while let Some(changes) = batches.next().await {
+                let changes = changes.into_iter().map(Into::into);
+                let batch = Batch::of_no_server(changes.collect());
+                if batches_in.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let take_marks = async { while marks.recv().await.is_some() {} };
+        let run = drive.run(batches_out, stopped.clone(), stopped);
+        tokio::join!(feed, run, take_marks);
+    }
+
     /// Replays the dead letters that `filter` lets through, as
     /// [`Runtime::replay`](crate::Runtime::replay) does.
     ///
@@ -164,8 +202,11 @@ impl<S> RuntimeBuilder<S, NoServer> {
                 handler.name
             )));
         }
+        let (name, config) = (Arc::clone(&parts.name), parts.config);
         let (engine, replayer) = parts.into_engine_and_replayer(DATABASE);
         Ok(TestRuntime {
+            name,
+            config,
             engine,
             replayer,
             dead_letters: server.dead_letters,

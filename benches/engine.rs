@@ -1,0 +1,89 @@
+//! The engine alone, with its whole default stack and no server: events from memory, on one core.
+//!
+//! `cargo bench --bench engine --all-features` prints time, events per second and allocations.
+
+use bytes::Bytes;
+use changestream::{prelude::*, testing::TestRuntime};
+use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use futures::stream;
+use mongodb::bson::{DateTime, Timestamp, rawdoc};
+use serde::Deserialize;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+/// The one of [`TestRuntime`].
+const DATABASE: &str = "test";
+const EVENTS: usize = 100_000;
+const BATCH: usize = 2_000;
+
+fn main() {
+    divan::main();
+}
+
+/// As replies of a server hold them: inserts of about 220 bytes, all of different documents.
+fn replies() -> Vec<Vec<Bytes>> {
+    let events = (0..EVENTS).map(|n| {
+        let n = i64::try_from(n).expect("a number");
+        let event = rawdoc! {
+            "_id": { "_data": format!("8263{n:016X}") },
+            "operationType": "insert",
+            "clusterTime": Timestamp { time: 1_700_000_000, increment: 1 },
+            "wallTime": DateTime::from_millis(1_700_000_000_000),
+            "fullDocument": {
+                "_id": n, "sku": format!("SKU-{n:08}"), "name": format!("Item number {n}"),
+                "category": "household", "price": 9.99, "quantity": 7, "status": "active",
+                "description": "A small thing that is good to have about the house.",
+            },
+            "ns": { "db": DATABASE, "coll": "items" },
+            "documentKey": { "_id": n },
+        };
+        event.into_bytes()
+    });
+    let events: Vec<_> = events.collect();
+    let reply = |events: &[Vec<u8>]| {
+        let whole = Bytes::from(events.concat());
+        let mut at = 0;
+        let slices = events.iter().map(|event| {
+            at += event.len();
+            whole.slice(at - event.len()..at)
+        });
+        slices.collect()
+    };
+    events.chunks(BATCH).map(reply).collect()
+}
+
+#[derive(Deserialize)]
+struct Item {
+    price: f64,
+    quantity: i32,
+}
+
+#[on_change(coll = "items", op = "insert")]
+async fn item_inserted(FullDocument(item): FullDocument<Item>) -> Result<(), HandlerError> {
+    divan::black_box(item.price * f64::from(item.quantity));
+    Ok(())
+}
+
+#[divan::bench(args = [16, 1])]
+fn whole_stack(bencher: Bencher<'_, '_>, concurrency: usize) {
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let replies = replies();
+    bencher
+        .counter(ItemsCount::new(EVENTS))
+        .with_inputs(|| {
+            let builder = TestRuntime::builder().concurrency(concurrency);
+            let runtime = builder.handlers(handlers![item_inserted]).build();
+            runtime.expect("a runtime")
+        })
+        .bench_local_values(|runtime| {
+            let batches = replies.iter().map(|reply| {
+                let changes = reply.iter().map(|event| RawChange::new(event.clone()));
+                changes.collect::<Result<Vec<_>, _>>().expect("events")
+            });
+            tokio.block_on(runtime.run(stream::iter(batches)));
+        });
+}
