@@ -172,12 +172,12 @@ impl Drive {
 
     /// Hands the batch at hand to the lanes, as far as there is room and the checkpoints keep up.
     fn admit(&mut self, at_hand: &mut AtHand) {
-        while let Some(change) = at_hand.events.as_slice().first() {
-            if self.is_far_ahead() || !self.lanes.admit(change) {
-                return;
-            }
-            self.rows.windows.note(change);
-            at_hand.events.next();
+        let events = at_hand.events.as_slice();
+        let admitted = self.lanes.admit(events);
+        self.rows.windows.note(&events[..admitted]);
+        at_hand.events.by_ref().take(admitted).for_each(drop);
+        if at_hand.events.len() > 0 {
+            return;
         }
         if let Some(end) = at_hand.end.take() {
             if let Some(time) = end.token().0.cluster_time() {
@@ -186,11 +186,6 @@ impl Drive {
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
             crate::crash_point!("batch.ended");
         }
-    }
-
-    /// Whether more events are done than one checkpoint should be about.
-    fn is_far_ahead(&self) -> bool {
-        self.lanes.tracker(|tracker| tracker.passed()) >= self.config.checkpoint_events
     }
 
     fn is_checkpoint_due(&self, elapsed: Duration) -> bool {

@@ -6,44 +6,46 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod worker;
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinSet,
-};
-use tower::{Service, ServiceExt};
+use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
-    config::Config,
-    engine::{Engine, Registered},
-    event::RawChange,
-    handler::{BatchItem, ChangeRequest},
-    mutant,
-    snapshot::Rows,
-    tracker::Tracker,
+    config::Config, engine::Engine, event::RawChange, mutant, snapshot::Rows, tracker::Tracker,
 };
 
 pub(crate) use buffer::Receipt;
 pub(crate) use turn::Turn;
 
 use buffer::Buffer;
-use state::{State, Taken, Ticket, Waiting, Work};
+use state::{State, Ticket, Waiting, Work};
+
+/// How many events are brought to the lanes under one lock.
+const AT_ONCE: usize = 64;
 
 /// The lanes with their handlers. Dropped, they end where they are.
 pub(crate) struct Lanes {
     engine: Engine,
-    /// The handlers of the event at hand, each with its key.
-    routed: Vec<(usize, u64)>,
+    routed: Routed,
     shared: Arc<Shared>,
     /// One for each lane.
     workers: JoinSet<()>,
+}
+
+/// The handlers that events go to, each with the key of the event for it.
+#[derive(Default)]
+struct Routed {
+    targets: Vec<(usize, u64)>,
+    events: Vec<Route>,
+}
+
+struct Route {
+    /// How many of the targets are its own, after those of the events before it.
+    targets: usize,
+    /// It has no key.
+    is_alone: bool,
 }
 
 struct Shared {
@@ -86,41 +88,58 @@ impl Lanes {
             workers.spawn(buffer::keep_time(Arc::clone(&shared)));
         }
         for _ in 0..config.concurrency {
-            workers.spawn(work(Arc::clone(&shared), engine.handlers.clone()));
+            workers.spawn(worker::work(Arc::clone(&shared), engine.handlers.clone()));
         }
         Self {
             engine,
-            routed: Vec::new(),
+            routed: Routed::default(),
             shared,
             workers,
         }
     }
 
-    /// Takes an event in, if there is room.
+    /// Takes events in, as many as there is room for and the checkpoints keep up with; tells how many.
     ///
-    /// An event of no document, as a drop, has none until all before it are done, and leaves none until it is.
-    pub(crate) fn admit(&mut self, change: &RawChange) -> bool {
-        {
-            let mut state = self.shared.lock();
-            if !state.has_room_for(change, &self.shared.config) {
-                self.shared.begin_batches(&mut state);
-                return false;
+    /// An event of no document, as a drop, has no room until all before it are done, and leaves none until it is.
+    pub(crate) fn admit(&mut self, changes: &[RawChange]) -> usize {
+        let mut admitted = 0;
+        for some in changes.chunks(AT_ONCE) {
+            // What finds no room is not routed in vain.
+            if !self.shared.takes(&mut self.shared.lock(), &some[0], false) {
+                break;
             }
-            state.waiting = Waiting::No;
+            self.routed.clear();
+            for change in some {
+                self.route(change);
+            }
+            let taken = self.admit_routed(some);
+            admitted += taken;
+            if taken < some.len() {
+                break;
+            }
         }
-        let is_alone = self.route(change);
-        let mut state = self.shared.lock();
-        if is_alone && !state.is_idle() {
-            self.shared.begin_batches(&mut state);
-            return false;
+        admitted
+    }
+
+    fn admit_routed(&mut self, changes: &[RawChange]) -> usize {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        let mut targets = self.routed.targets.drain(..);
+        let mut admitted = 0;
+        for (change, route) in changes.iter().zip(&self.routed.events) {
+            if !shared.takes(&mut state, change, route.is_alone) {
+                break;
+            }
+            state.is_alone = route.is_alone;
+            let sequence = state.tracker.begin(change, route.targets);
+            for (handler, key) in targets.by_ref().take(route.targets) {
+                let ticket = Ticket::Event(sequence);
+                shared.add(&mut state, change, handler, key, ticket);
+            }
+            admitted += 1;
         }
-        state.is_alone = is_alone;
-        let sequence = state.tracker.begin(change, self.routed.len());
-        for (handler, key) in self.routed.drain(..) {
-            let ticket = Ticket::Event(sequence);
-            self.shared.add(&mut state, change, handler, key, ticket);
-        }
-        true
+        shared.wake(&state);
+        admitted
     }
 
     /// Takes a row of a snapshot in, if there is room beside the events, or it is urgent.
@@ -134,19 +153,22 @@ impl Lanes {
                 return false;
             }
         }
+        self.routed.clear();
         self.route(row);
+        let targets = &mut self.routed.targets;
         let mut state = self.shared.lock();
-        state.rows += self.routed.len();
-        in_flight.begin(self.routed.len());
-        for (handler, key) in self.routed.drain(..) {
+        state.rows += targets.len();
+        in_flight.begin(targets.len());
+        for (handler, key) in targets.drain(..) {
             let ticket = Ticket::Row(in_flight.clone());
             self.shared.add(&mut state, row, handler, key, ticket);
         }
+        self.shared.wake(&state);
         true
     }
 
-    /// Finds the handlers that an event goes to, and its key for each. Tells whether it has none, and so goes alone.
-    fn route(&mut self, change: &RawChange) -> bool {
+    /// Finds the handlers that an event goes to, and its key for each.
+    fn route(&mut self, change: &RawChange) {
         let Engine {
             router,
             partition,
@@ -159,9 +181,9 @@ impl Lanes {
         let in_stream_order = self.shared.config.concurrency == 1;
         let has_batches = self.shared.has_batches;
         let mut is_alone = false;
-        self.routed.clear();
+        let before = self.routed.targets.len();
         let routed = router.route(change).filter(is_ours);
-        self.routed.extend(routed.map(|handler| {
+        self.routed.targets.extend(routed.map(|handler| {
             // All of them are in one order: a batch may hold what would go alone.
             if handlers[handler].batch.is_some() {
                 return (handler, 0);
@@ -179,7 +201,10 @@ impl Lanes {
                 false => (handler, key.unwrap_or(handler as u64)),
             }
         }));
-        is_alone
+        self.routed.events.push(Route {
+            targets: self.routed.targets.len() - before,
+            is_alone,
+        });
     }
 
     /// Looks at the tracker.
@@ -221,25 +246,24 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for work, and for a turn at it.
-    async fn take(&self, lane: &Arc<Semaphore>) -> (Taken, Turn) {
-        loop {
-            match Arc::clone(lane).try_acquire_owned() {
-                Ok(permit) => {
-                    if let Some(taken) = self.lock().next_ready() {
-                        return (taken, Turn::new(Arc::clone(lane), permit));
-                    }
-                }
-                // Who was told of work and can't take it passes it on.
-                Err(_taken) if self.lock().has_ready() => self.ready.notify_one(),
-                Err(_taken) => {}
-            }
-            lane.acquire().await.ok();
-            let mut told = pin!(self.ready.notified());
-            told.as_mut().enable();
-            if !self.lock().has_ready() {
-                told.await;
-            }
+    /// Whether an event can come to the lanes; if not, what can make room for it is begun.
+    fn takes(&self, state: &mut State, change: &RawChange, is_alone: bool) -> bool {
+        if state.tracker.passed() >= self.config.checkpoint_events {
+            // More are done than one checkpoint should be about.
+            return false;
+        }
+        let has_room = state.has_room_for(change, &self.config) && (!is_alone || state.is_idle());
+        match has_room {
+            true => state.waiting = Waiting::No,
+            false => self.begin_batches(state),
+        }
+        has_room
+    }
+
+    /// Tells one lane of work, which tells the next where it leaves some.
+    fn wake(&self, state: &State) {
+        if state.has_ready() {
+            self.ready.notify_one();
         }
     }
 
@@ -255,8 +279,8 @@ impl Shared {
                 self.buffered.notify_one();
             }
             self.begin_batch_of(state, handler);
-        } else if state.add(work) {
-            self.ready.notify_one();
+        } else {
+            state.add(work);
         }
     }
 
@@ -270,28 +294,6 @@ impl Shared {
     fn begin_batch_of(&self, state: &mut State, handler: usize) {
         if state.begin_batch_of(handler) {
             self.ready.notify_one();
-        }
-    }
-
-    fn finish(&self, finished: Finished) {
-        match finished {
-            Finished::One { key, ticket } => {
-                crate::crash_point!("event.handled");
-                let mut state = self.lock();
-                self.done(&mut state, ticket);
-                if let Some(next) = state.next_of(key) {
-                    state.push_ready(next);
-                    self.ready.notify_one();
-                }
-            }
-            Finished::Batch(handler) => {
-                let mut state = self.lock();
-                if let Some(buffer) = state.buffer(handler) {
-                    buffer.end();
-                }
-                self.begin_batch_of(&mut state, handler);
-                self.buffered.notify_one();
-            }
         }
     }
 
@@ -316,53 +318,9 @@ impl Shared {
     }
 }
 
-/// Works on a lane of its own.
-async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
-    let lane = Arc::new(Semaphore::new(1));
-    let mut calls = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(finished) = calls.next(), if !calls.is_empty() => shared.finish(finished),
-            (taken, turn) = shared.take(&lane) => {
-                crate::crash_point!("event.begun");
-                let (handler, request, finished) = match taken {
-                    Taken::One(Work { change, handler, key, ticket }) => {
-                        let name = Arc::clone(&handlers[handler].name);
-                        let request = ChangeRequest::new(change, name, turn);
-                        (handler, request, Finished::One { key, ticket })
-                    }
-                    Taken::Batch(handler, works) => {
-                        let item = |Work { change, ticket, .. }| BatchItem {
-                            change,
-                            receipt: Receipt::new(&shared, ticket),
-                        };
-                        let items = works.into_iter().map(item).collect();
-                        let name = Arc::clone(&handlers[handler].name);
-                        let request = ChangeRequest::of_batch(items, name, turn);
-                        let request = request.expect("a batch is begun where there are events");
-                        (handler, request, Finished::Batch(handler))
-                    }
-                };
-                let Ok(stack) = handlers[handler].stack.ready().await;
-                let mut call = stack.call(request);
-                // Most calls need not be kept for later.
-                match futures::poll!(&mut call) {
-                    Poll::Ready(_) => shared.finish(finished),
-                    Poll::Pending => calls.push(call.map(move |_| finished)),
-                }
-            }
-        }
-        tokio::task::coop::consume_budget().await;
+impl Routed {
+    fn clear(&mut self) {
+        self.targets.clear();
+        self.events.clear();
     }
-}
-
-/// A call that is over.
-enum Finished {
-    One {
-        key: u64,
-        ticket: Ticket,
-    },
-    /// A batch of this handler, whose events are done already.
-    Batch(usize),
 }

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use tokio::time::Instant;
 
@@ -34,7 +34,8 @@ pub(super) enum Ready {
 
 /// What a lane has taken.
 pub(super) enum Taken {
-    One(Work),
+    /// Events of several keys. Those of one key are next to each other, and one is begun when that before it is done.
+    Some(VecDeque<Work>),
     Batch(usize, Vec<Work>),
 }
 
@@ -124,17 +125,12 @@ impl State {
         self.buffers.iter().flatten().filter_map(Buffer::due).min()
     }
 
-    /// Whether no event of its key is before it.
-    pub(super) fn add(&mut self, work: Work) -> bool {
-        match self.keys.get_mut(&work.key) {
-            Some(behind) => {
-                behind.push_back(work);
-                false
-            }
-            None => {
-                self.keys.insert(work.key, VecDeque::new());
+    pub(super) fn add(&mut self, work: Work) {
+        match self.keys.entry(work.key) {
+            Entry::Occupied(behind) => behind.into_mut().push_back(work),
+            Entry::Vacant(key) => {
+                key.insert(VecDeque::new());
                 self.push_ready(work);
-                true
             }
         }
     }
@@ -146,15 +142,66 @@ impl State {
         }
     }
 
-    /// Events go before rows.
-    pub(super) fn next_ready(&mut self) -> Option<Taken> {
-        match self.ready.pop_front() {
-            Some(Ready::One(work)) => Some(Taken::One(work)),
-            Some(Ready::Batch(handler)) => {
-                let works = self.buffer(handler)?.take();
-                Some(Taken::Batch(handler, works))
+    /// What a lane takes of what is ready: its share, and no more than `most`. Events go before rows.
+    pub(super) fn take(&mut self, most: usize, lanes: usize) -> Option<Taken> {
+        let ready = self.ready.len().max(self.ready_rows.len());
+        let share = (ready / lanes).clamp(1, most);
+        let mut taken = VecDeque::new();
+        for _ in 0..share {
+            match self.next_ready(taken.is_empty()) {
+                Some(Ready::One(work)) => self.take_with_followers(work, most, &mut taken),
+                Some(Ready::Batch(handler)) => {
+                    let works = self.buffer(handler)?.take();
+                    return Some(Taken::Batch(handler, works));
+                }
+                None => break,
             }
-            None => self.ready_rows.pop_front().map(Taken::One),
+        }
+        (!taken.is_empty()).then_some(Taken::Some(taken))
+    }
+
+    /// The next that is ready; where some were taken already, only if it is of their kind.
+    fn next_ready(&mut self, is_first: bool) -> Option<Ready> {
+        match self.ready.front() {
+            Some(Ready::One(_)) => self.ready.pop_front(),
+            Some(Ready::Batch(_)) if is_first => self.ready.pop_front(),
+            Some(Ready::Batch(_)) => None,
+            None => self.ready_rows.pop_front().map(Ready::One),
+        }
+    }
+
+    /// Takes an event, and those of its key that are behind it.
+    fn take_with_followers(&mut self, work: Work, most: usize, taken: &mut VecDeque<Work>) {
+        let room = most.saturating_sub(taken.len() + 1);
+        let behind = self.keys.get_mut(&work.key);
+        taken.push_back(work);
+        if let Some(behind) = behind {
+            taken.extend(behind.drain(..room.min(behind.len())));
+        }
+    }
+
+    /// Takes back what a lane has taken and not begun. `begun` is the key of what it began last.
+    pub(super) fn give_back(&mut self, mut works: VecDeque<Work>, begun: u64) {
+        while let Some(work) = works.pop_back() {
+            let before = works.back().map_or(begun, |before| before.key);
+            match (before == work.key, &work.ticket) {
+                (true, _) => self.keys.entry(work.key).or_default().push_front(work),
+                (false, Ticket::Event(_)) => self.ready.push_front(Ready::One(work)),
+                (false, Ticket::Row(_)) => self.ready_rows.push_front(work),
+            }
+        }
+    }
+
+    /// Lets the next event of this key come, if there is one.
+    pub(super) fn release(&mut self, key: u64) {
+        let Entry::Occupied(mut behind) = self.keys.entry(key) else {
+            return;
+        };
+        match behind.get_mut().pop_front() {
+            Some(next) => self.push_ready(next),
+            None => {
+                behind.remove();
+            }
         }
     }
 
@@ -181,13 +228,5 @@ impl State {
             }
             Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,
         }
-    }
-
-    pub(super) fn next_of(&mut self, key: u64) -> Option<Work> {
-        let next = self.keys.get_mut(&key)?.pop_front();
-        if next.is_none() {
-            self.keys.remove(&key);
-        }
-        next
     }
 }

@@ -81,7 +81,7 @@ impl Stage {
     fn admit(&mut self, collection: &str, ids: impl IntoIterator<Item = i32>) -> bool {
         ids.into_iter().all(|id| {
             let change = change::insert(collection).id(id).build();
-            self.lanes.admit(&change)
+            self.lanes.admit(&[change]) == 1
         })
     }
 

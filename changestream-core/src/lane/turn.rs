@@ -40,6 +40,17 @@ impl Turn {
         })))
     }
 
+    /// Makes it the turn of another call, if nothing of the one before it is left and the lane is still held.
+    pub(crate) fn begin_again(&mut self) -> bool {
+        let Some(held) = self.0.as_mut().and_then(Arc::get_mut) else {
+            return false;
+        };
+        let state = held.state.get_mut();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.active = 1;
+        state.permit.is_some()
+    }
+
     /// The call goes on in so many parts, each of which ends with [`leave`](Self::leave).
     pub(crate) fn fan_out(&self, parts: usize) {
         if let Some(held) = &self.0 {

@@ -72,15 +72,18 @@ impl Windows {
         }
     }
 
-    /// The stream has come to an event.
-    pub(crate) fn note(&self, change: &RawChange) {
+    /// The stream has come to events.
+    pub(crate) fn note(&self, changes: &[RawChange]) {
         let mut state = self.lock();
-        let Some(time) = change.cluster_time() else {
-            return;
-        };
-        state.position = state.position.max(time.0);
-        for changed in state.open.values_mut() {
-            changed.note(change, time.0);
+        let State { position, open, .. } = &mut *state;
+        for change in changes {
+            let Some(time) = change.cluster_time() else {
+                continue;
+            };
+            *position = (*position).max(time.0);
+            for changed in open.values_mut() {
+                changed.note(change, time.0);
+            }
         }
     }
 
@@ -188,16 +191,16 @@ mod tests {
     fn what_the_stream_changes_after_the_time_counts() {
         let windows = Arc::default();
         let window = orders(&windows);
-        windows.note(&event("orders", 1, 4));
-        windows.note(&event("orders", 2, 6));
+        windows.note(&[event("orders", 1, 4)]);
+        windows.note(&[event("orders", 2, 6)]);
         assert_eq!(
             window.begin(at(5)),
             at(6),
             "the stream is ahead of the clock"
         );
-        windows.note(&event("orders", 3, 6));
-        windows.note(&event("orders", 4, 7));
-        windows.note(&event("products", 5, 7));
+        windows.note(&[event("orders", 3, 6)]);
+        windows.note(&[event("orders", 4, 7)]);
+        windows.note(&[event("products", 5, 7)]);
         let found: Vec<_> = (1..6).filter(|id| changed(&window, *id)).collect();
         assert_eq!(found, [4]);
     }
@@ -206,10 +209,10 @@ mod tests {
     fn a_change_between_the_time_and_the_stream_counts() {
         let windows = Arc::default();
         let window = orders(&windows);
-        windows.note(&event("orders", 1, 3));
+        windows.note(&[event("orders", 1, 3)]);
         assert_eq!(window.begin(at(5)), at(5));
-        windows.note(&event("orders", 2, 4));
-        windows.note(&event("orders", 3, 6));
+        windows.note(&[event("orders", 2, 4)]);
+        windows.note(&[event("orders", 3, 6)]);
         let found: Vec<_> = (1..4).filter(|id| changed(&window, *id)).collect();
         assert_eq!(found, [3]);
     }
@@ -223,7 +226,7 @@ mod tests {
             "_id": { "_data": "82" }, "operationType": "drop", "clusterTime": at(6),
             "ns": { "db": "shop", "coll": "orders" },
         };
-        windows.note(&RawChange::new(drop.into_bytes()).expect("an event"));
+        windows.note(&[RawChange::new(drop.into_bytes()).expect("an event")]);
         assert!(changed(&window, 1));
     }
 
@@ -233,7 +236,7 @@ mod tests {
         let window = orders(&windows);
         window.begin(at(5));
         for id in 0..=MOST as i32 {
-            windows.note(&event("orders", id, 6));
+            windows.note(&[event("orders", id, 6)]);
         }
         let kept = windows.lock().open[&window.number].documents.len();
         assert!(kept <= MOST);
