@@ -1,8 +1,14 @@
 //! Finds an event's parts in one walk over its top-level fields, without looking into any of them.
 
-use bson::{DateTime, RawBsonRef, RawDocument, Timestamp};
+use std::ops::Range;
 
-use crate::event::Operation;
+use bson::{DateTime, Timestamp};
+use serde::de::Error as _;
+
+use crate::{
+    bson_walk::{DATE_TIME, DOCUMENT, Field, Fields, STRING, TIMESTAMP},
+    event::Operation,
+};
 
 /// Why bytes are not a change event.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +25,15 @@ pub enum DecodeError {
     Fragment,
 }
 
-/// A range of an event's bytes.
+impl DecodeError {
+    /// What is at the byte `at` is no BSON.
+    pub(crate) fn malformed(at: usize) -> Self {
+        let message = format!("no BSON at byte {at}");
+        Self::Malformed(bson::error::Error::custom(message))
+    }
+}
+
+/// A range of the bytes that an event is in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     start: u32,
@@ -27,12 +41,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn of(part: &[u8], whole: &[u8]) -> Option<Self> {
-        let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        Some(Self {
-            start: u32::try_from(start).ok()?,
-            end: u32::try_from(start + part.len()).ok()?,
-        })
+    fn new(range: Range<usize>) -> Self {
+        let place = |at: usize| at.try_into().expect("BSON has less than 2 GB");
+        Self {
+            start: place(range.start),
+            end: place(range.end),
+        }
     }
 
     pub(crate) fn slice(self, whole: &[u8]) -> &[u8] {
@@ -41,8 +55,10 @@ impl Span {
 }
 
 /// Where an event's parts are.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Header {
+    /// The whole event.
+    pub(crate) event: Span,
     pub(crate) token: Span,
     pub(crate) operation: Operation,
     pub(crate) database: Option<Span>,
@@ -54,45 +70,62 @@ pub(crate) struct Header {
     pub(crate) cluster_time: Option<Timestamp>,
     pub(crate) wall_time: Option<DateTime>,
     pub(crate) is_header_only: bool,
+    /// The server had split it.
+    pub(crate) was_split: bool,
 }
 
 impl Header {
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let event = RawDocument::from_bytes(bytes).map_err(DecodeError::Malformed)?;
-        let span = |document: &RawDocument| Span::of(document.as_bytes(), bytes);
-        let (mut token, mut operation, mut namespace) = (None, None, None);
+    /// Of the event at `place` in `bytes`.
+    pub(crate) fn decode(bytes: &[u8], place: Range<usize>) -> Result<Self, DecodeError> {
+        let (mut token, mut operation) = (None, None);
+        let (mut database, mut collection) = (None, None);
         let (mut document_key, mut update_description) = (None, None);
         let (mut full_document, mut pre_image) = (None, None);
         let (mut cluster_time, mut wall_time) = (None, None);
         let mut is_header_only = false;
-        for element in event.iter_elements() {
-            let element = element.map_err(DecodeError::Malformed)?;
-            let value = || element.value().map_err(DecodeError::Malformed);
-            let document = || value().map(|value| value.as_document());
-            match element.key().as_str() {
-                "_id" => token = document()?.and_then(span),
-                "operationType" => operation = value()?.as_str().map(Operation::from),
-                "ns" => namespace = document()?,
-                "documentKey" => document_key = document()?.and_then(span),
-                "updateDescription" => update_description = document()?.and_then(span),
-                "fullDocument" => full_document = document()?.and_then(span),
-                "fullDocumentBeforeChange" => pre_image = document()?.and_then(span),
-                "clusterTime" => cluster_time = value()?.as_timestamp(),
-                "wallTime" => wall_time = value()?.as_datetime(),
-                "omittedFields" => is_header_only = true,
+        for field in Fields::within(bytes, place.clone())? {
+            let field = field?;
+            match field.name {
+                b"_id" => token = document(field),
+                b"operationType" => operation = string(&field).map(|name| name.slice(bytes)),
+                b"ns" if field.element_type == DOCUMENT => {
+                    for name in Fields::within(bytes, field.value)? {
+                        let name = name?;
+                        match name.name {
+                            b"db" => database = string(&name),
+                            b"coll" => collection = string(&name),
+                            _ => {}
+                        }
+                    }
+                }
+                b"documentKey" => document_key = document(field),
+                b"updateDescription" => update_description = document(field),
+                b"fullDocument" => full_document = document(field),
+                b"fullDocumentBeforeChange" => pre_image = document(field),
+                b"clusterTime" if field.element_type == TIMESTAMP => {
+                    let value = integer(bytes, field);
+                    cluster_time = Some(Timestamp {
+                        time: (value >> 32) as u32,
+                        increment: value as u32,
+                    });
+                }
+                b"wallTime" if field.element_type == DATE_TIME => {
+                    let value = integer(bytes, field);
+                    wall_time = Some(DateTime::from_millis(value.cast_signed()));
+                }
+                b"omittedFields" => is_header_only = true,
                 _ => {}
             }
         }
-        let name = |key| {
-            let name = namespace?.get(key).ok().flatten();
-            name.and_then(RawBsonRef::as_str)
-                .and_then(|name| Span::of(name.as_bytes(), bytes))
-        };
+        let operation = operation.and_then(|name| str::from_utf8(name).ok());
         Ok(Self {
+            event: Span::new(place),
             token: token.ok_or(DecodeError::Missing("_id"))?,
-            operation: operation.ok_or(DecodeError::Missing("operationType"))?,
-            database: name("db"),
-            collection: name("coll"),
+            operation: operation
+                .ok_or(DecodeError::Missing("operationType"))?
+                .into(),
+            database,
+            collection,
             document_key,
             update_description,
             full_document,
@@ -100,8 +133,24 @@ impl Header {
             cluster_time,
             wall_time,
             is_header_only,
+            was_split: false,
         })
     }
+}
+
+fn document(field: Field<'_>) -> Option<Span> {
+    (field.element_type == DOCUMENT).then(|| Span::new(field.value))
+}
+
+/// Without the length before it and the zero after it.
+fn string(field: &Field<'_>) -> Option<Span> {
+    let Range { start, end } = field.value;
+    (field.element_type == STRING).then(|| Span::new(start + 4..end - 1))
+}
+
+fn integer(bytes: &[u8], field: Field<'_>) -> u64 {
+    let value = bytes[field.value].first_chunk();
+    u64::from_le_bytes(*value.expect("eight bytes"))
 }
 
 #[cfg(test)]

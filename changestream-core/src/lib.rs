@@ -6,6 +6,7 @@
 extern crate self as changestream_core;
 
 mod bson_path;
+mod bson_walk;
 mod builder;
 mod checkpoint;
 mod collection;

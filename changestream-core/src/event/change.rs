@@ -1,4 +1,4 @@
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
 use bytes::Bytes;
@@ -24,9 +24,15 @@ const OMITTED: [&str; 3] = [
 /// for. `Debug` shows what happened where, never the documents.
 #[derive(Clone)]
 pub struct RawChange {
+    /// What came with it.
+    shared: Arc<Shared>,
+    /// Its place there.
+    index: usize,
+}
+
+struct Shared {
     bytes: Bytes,
-    header: Header,
-    was_split: bool,
+    headers: Vec<Header>,
 }
 
 impl RawChange {
@@ -36,51 +42,70 @@ impl RawChange {
     ///
     /// When `bytes` is not a BSON document, or lacks `_id` (the resume token) or `operationType`.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
-        let bytes = bytes.into();
-        let header = Header::decode(&bytes)?;
-        Ok(Self {
-            bytes,
-            header,
-            was_split: false,
-        })
+        Self::decode(bytes.into(), false)
     }
 
     /// An event that the server had split, whole again.
     pub(crate) fn reassembled(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
+        Self::decode(bytes.into(), true)
+    }
+
+    fn decode(bytes: Bytes, was_split: bool) -> Result<Self, DecodeError> {
+        let header = Header {
+            was_split,
+            ..Header::decode(&bytes, 0..bytes.len())?
+        };
+        let headers = vec![header];
         Ok(Self {
-            was_split: true,
-            ..Self::new(bytes)?
+            shared: Arc::new(Shared { bytes, headers }),
+            index: 0,
         })
     }
 
+    /// The events that these are the headers of.
+    pub(crate) fn all(bytes: Bytes, headers: Vec<Header>) -> Vec<Self> {
+        let shared = Arc::new(Shared { bytes, headers });
+        let indexes = 0..shared.headers.len();
+        indexes
+            .map(|index| Self {
+                shared: Arc::clone(&shared),
+                index,
+            })
+            .collect()
+    }
+
+    fn header(&self) -> &Header {
+        &self.shared.headers[self.index]
+    }
+
     pub(crate) fn was_split(&self) -> bool {
-        self.was_split
+        self.header().was_split
     }
 
     /// Whether the event came, or was stored, without its documents, being too large with them. Its field
     /// `omittedFields` says what is missing.
     pub fn is_header_only(&self) -> bool {
-        self.header.is_header_only
+        self.header().is_header_only
     }
 
     /// The whole event.
     pub fn as_raw(&self) -> &RawDocument {
-        RawDocument::from_bytes(&self.bytes).expect("checked when the event was made")
+        RawDocument::from_bytes(self.bytes()).expect("checked when the event was made")
     }
 
     /// What happened.
     pub fn operation(&self) -> &Operation {
-        &self.header.operation
+        &self.header().operation
     }
 
     /// The database of the change; empty where the event names none.
     pub fn database(&self) -> &str {
-        self.str(self.header.database).unwrap_or_default()
+        self.str(self.header().database).unwrap_or_default()
     }
 
     /// The collection of the change; `None` for database-wide events.
     pub fn collection(&self) -> Option<&str> {
-        self.str(self.header.collection)
+        self.str(self.header().collection)
     }
 
     /// The database and collection of the change.
@@ -90,7 +115,7 @@ impl RawChange {
 
     /// The event's resume token, as the server sent it.
     pub fn raw_token(&self) -> &RawDocument {
-        self.document(Some(self.header.token))
+        self.document(Some(self.header().token))
             .expect("checked when the event was made")
     }
 
@@ -106,14 +131,14 @@ impl RawChange {
 
     /// When the change was written, on the server's logical clock.
     pub fn cluster_time(&self) -> Option<ClusterTime> {
-        self.header.cluster_time.map(ClusterTime)
+        self.header().cluster_time.map(ClusterTime)
     }
 
     /// When the change was written, by the server's wall clock; from the cluster time, to the second,
     /// on servers older than 6.0, which do not send it.
     pub fn wall_time(&self) -> Option<SystemTime> {
-        let wall_time = self.header.wall_time.or_else(|| {
-            let time = self.header.cluster_time?;
+        let wall_time = self.header().wall_time.or_else(|| {
+            let time = self.header().cluster_time?;
             Some(bson::DateTime::from_millis(i64::from(time.time) * 1000))
         });
         wall_time.map(bson::DateTime::to_system_time)
@@ -121,7 +146,7 @@ impl RawChange {
 
     /// The key of the changed document, as the server sent it.
     pub fn raw_document_key(&self) -> Option<&RawDocument> {
-        self.document(self.header.document_key)
+        self.document(self.header().document_key)
     }
 
     /// The key of the changed document.
@@ -132,7 +157,7 @@ impl RawChange {
 
     /// What an update changed, as the server sent it.
     pub fn raw_update_description(&self) -> Option<&RawDocument> {
-        self.document(self.header.update_description)
+        self.document(self.header().update_description)
     }
 
     /// What an update changed.
@@ -143,17 +168,17 @@ impl RawChange {
 
     /// The document after the change, where the event carries it.
     pub fn full_document(&self) -> Option<&RawDocument> {
-        self.document(self.header.full_document)
+        self.document(self.header().full_document)
     }
 
     /// The document before the change, where the event carries it.
     pub fn pre_image(&self) -> Option<&RawDocument> {
-        self.document(self.header.pre_image)
+        self.document(self.header().pre_image)
     }
 
     /// The event's size in bytes.
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.bytes().len()
     }
 
     /// The event as it can be stored within a document: without its own documents where it is too large.
@@ -173,12 +198,16 @@ impl RawChange {
         header
     }
 
+    fn bytes(&self) -> &[u8] {
+        self.header().event.slice(&self.shared.bytes)
+    }
+
     fn document(&self, span: Option<Span>) -> Option<&RawDocument> {
-        RawDocument::from_bytes(span?.slice(&self.bytes)).ok()
+        RawDocument::from_bytes(span?.slice(&self.shared.bytes)).ok()
     }
 
     fn str(&self, span: Option<Span>) -> Option<&str> {
-        std::str::from_utf8(span?.slice(&self.bytes)).ok()
+        std::str::from_utf8(span?.slice(&self.shared.bytes)).ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Handlers: functions of extractors, and how each is set up.
 
 mod batch;
+mod boxed;
 mod error;
 mod function;
 mod partial;
@@ -8,6 +9,7 @@ mod request;
 mod spec;
 
 pub use batch::BatchHandler;
+pub use boxed::BoxHandler;
 pub use error::{Disposition, FailureKind, HandlerError};
 pub use function::Handler;
 pub use request::{Attempt, ChangeRequest};
@@ -17,9 +19,3 @@ pub(crate) use batch::BatchLimits;
 pub(crate) use partial::Partial;
 pub(crate) use request::BatchItem;
 pub(crate) use spec::{BoundHandler, PolicyOverrides, handler_layer};
-
-use crate::message::Message;
-
-/// A handler with its state and layers, its type erased: what a [`Runtime`](crate::Runtime)'s layers
-/// wrap.
-pub type BoxHandler = tower::util::BoxCloneSyncService<ChangeRequest, Vec<Message>, HandlerError>;

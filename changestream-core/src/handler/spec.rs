@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bson::Document;
 use futures::TryFutureExt;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt};
 
 use super::{BatchHandler, BatchLimits, BoxHandler, ChangeRequest, Handler, HandlerError};
 use crate::{
@@ -82,9 +82,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         Args: 'static,
     {
         Self::of(name.into(), H::NEEDS, move |state| {
-            BoxHandler::new(service_fn(move |request: ChangeRequest| {
-                handler.clone().call(request, Arc::clone(&state))
-            }))
+            BoxHandler::function(move |request| handler.clone().call(request, Arc::clone(&state)))
         })
     }
 
@@ -125,10 +123,10 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         Args: 'static,
     {
         let spec = Self::of(name.into(), H::NEEDS, move |state| {
-            BoxHandler::new(service_fn(move |request: ChangeRequest| {
+            BoxHandler::function(move |request| {
                 let call = handler.clone().call(request, Arc::clone(&state));
                 call.map_ok(|()| Vec::new())
-            }))
+            })
         });
         Self {
             batch: Some(BatchLimits { max, within }),

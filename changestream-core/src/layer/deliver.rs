@@ -50,10 +50,12 @@ where
     }
 
     fn call(&mut self, request: ChangeRequest) -> Self::Future {
+        // Where nothing is delivered, there is no use for it afterwards.
+        let has_sinks = !self.target.sinks.is_empty();
         DeliverFuture {
-            handling: self.inner.call(request.clone()),
+            request: has_sinks.then(|| request.clone()),
+            handling: self.inner.call(request),
             delivering: None,
-            request,
             target: Arc::clone(&self.target),
         }
     }
@@ -64,7 +66,7 @@ pin_project! {
         #[pin]
         handling: F,
         delivering: Option<BoxFuture<'static, Outcome>>,
-        request: ChangeRequest,
+        request: Option<ChangeRequest>,
         target: Arc<Target>,
     }
 }
@@ -80,13 +82,14 @@ where
         if this.delivering.is_none() {
             let messages = match ready!(this.handling.poll(cx))? {
                 None => return Poll::Ready(Ok(Outcome::DeadLettered)),
-                Some(messages) if messages.is_empty() || this.target.sinks.is_empty() => {
-                    return Poll::Ready(Ok(Outcome::Done));
-                }
                 Some(messages) => messages,
             };
+            let request = this.request.take().filter(|_| !messages.is_empty());
+            let Some(request) = request else {
+                return Poll::Ready(Ok(Outcome::Done));
+            };
             let target = Arc::clone(this.target);
-            *this.delivering = Some(deliver(target, this.request.clone(), messages).boxed());
+            *this.delivering = Some(deliver(target, request, messages).boxed());
         }
         let delivering = this.delivering.as_mut().expect("set above");
         delivering.as_mut().poll(cx).map(Ok)

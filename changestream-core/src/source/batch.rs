@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use bson::RawDocument;
 use bytes::Bytes;
 use mongodb::raw_batch_cursor::RawBatch;
@@ -7,8 +9,9 @@ use super::{
     fragment::{Added, Assembly},
 };
 use crate::{
+    bson_walk::{ARRAY, DOCUMENT, Fields},
     checkpoint::TokenKind,
-    decode::DecodeError,
+    decode::{DecodeError, Header},
     event::{RawChange, ResumeToken},
 };
 
@@ -37,28 +40,34 @@ impl Batch {
 
     pub(crate) fn decode(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
         let bytes = Bytes::from_owner(Reply(reply));
-        let reply = RawDocument::from_bytes(&bytes).map_err(DecodeError::Malformed)?;
-        let cursor = reply.get_document("cursor");
-        let cursor = cursor.map_err(|_| DecodeError::Missing("cursor"))?;
-        let documents = cursor
-            .get_array("nextBatch")
-            .or_else(|_| cursor.get_array("firstBatch"))
-            .map_err(|_| DecodeError::Missing("cursor.nextBatch"))?;
-        let mut events = Vec::new();
-        for document in documents {
-            let document = document.map_err(DecodeError::Malformed)?;
-            let document = document.as_document();
-            let document = document.ok_or(DecodeError::Missing("cursor.nextBatch"))?;
-            match assembly.add(document)? {
-                Added::NoFragment => {
-                    events.push(RawChange::new(bytes.slice_ref(document.as_bytes()))?);
-                }
+        let Cursor {
+            documents,
+            post_batch_token,
+        } = Cursor::find(&bytes)?;
+        let mut whole = Vec::new();
+        let mut headers = Vec::new();
+        for document in Fields::within(&bytes, documents)? {
+            let document = document?;
+            if document.element_type != DOCUMENT {
+                return Err(DecodeError::Missing("cursor.nextBatch"));
+            }
+            let place = document.value;
+            let document = RawDocument::from_bytes(&bytes[place.clone()]);
+            match assembly.add(document.map_err(DecodeError::Malformed)?)? {
+                Added::NoFragment => headers.push(Header::decode(&bytes, place)?),
                 Added::Fragment => {}
-                Added::Whole(event) => events.push(event),
+                Added::Whole(event) => whole.push((headers.len(), event)),
             }
         }
-        let post_batch_token = cursor.get_document("postBatchResumeToken");
-        let post_batch_token = post_batch_token.ok().map(ResumeToken::from);
+        let mut events = RawChange::all(bytes.clone(), headers);
+        // From the last, so that the places before stay what they were.
+        for (place, event) in whole.into_iter().rev() {
+            events.insert(place, event);
+        }
+        let post_batch_token = post_batch_token.and_then(|place| {
+            let token = RawDocument::from_bytes(&bytes[place]).ok()?;
+            Some(ResumeToken::from(token))
+        });
         Ok(Self {
             end: end(&events, post_batch_token, assembly),
             events,
@@ -92,6 +101,38 @@ fn end(
     }
     assembly.split_token = None;
     Some(Mark::Token(token, TokenKind::StartAfter))
+}
+
+/// Where the parts of a reply are.
+struct Cursor {
+    documents: Range<usize>,
+    post_batch_token: Option<Range<usize>>,
+}
+
+impl Cursor {
+    fn find(reply: &[u8]) -> Result<Self, DecodeError> {
+        let mut cursor = None;
+        for field in Fields::of(reply)? {
+            let field = field?;
+            if field.name == b"cursor" && field.element_type == DOCUMENT {
+                cursor = Some(field.value);
+            }
+        }
+        let cursor = cursor.ok_or(DecodeError::Missing("cursor"))?;
+        let (mut documents, mut post_batch_token) = (None, None);
+        for field in Fields::within(reply, cursor)? {
+            let field = field?;
+            match (field.name, field.element_type) {
+                (b"firstBatch" | b"nextBatch", ARRAY) => documents = Some(field.value),
+                (b"postBatchResumeToken", DOCUMENT) => post_batch_token = Some(field.value),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            documents: documents.ok_or(DecodeError::Missing("cursor.nextBatch"))?,
+            post_batch_token,
+        })
+    }
 }
 
 /// A server reply as bytes, so that its events can be ranges of it.

@@ -2,6 +2,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
 use super::Position;
 use crate::{
+    bson_walk::{DOCUMENT, Fields},
     checkpoint::TokenKind,
     decode::DecodeError,
     event::{RawChange, ResumeToken},
@@ -48,12 +49,14 @@ impl Assembly {
     ///
     /// When fragments are missing or out of order.
     pub(crate) fn add(&mut self, document: &RawDocument) -> Result<Added, DecodeError> {
-        let Ok(split_event) = document.get_document("splitEvent") else {
+        if !is_fragment(document)? {
             return match self.unfinished {
                 None => Ok(Added::NoFragment),
                 Some(_) => Err(DecodeError::Fragment),
             };
-        };
+        }
+        let split_event = document.get_document("splitEvent");
+        let split_event = split_event.map_err(|_| DecodeError::Fragment)?;
         let number = |key| split_event.get_i32(key).map_err(|_| DecodeError::Fragment);
         let (fragment, of) = (number("fragment")?, number("of")?);
         let mut event = self.unfinished.take().unwrap_or_default();
@@ -81,6 +84,16 @@ impl Assembly {
         self.split_token = Some(event.token());
         Ok(Added::Whole(event))
     }
+}
+
+fn is_fragment(document: &RawDocument) -> Result<bool, DecodeError> {
+    for field in Fields::of(document.as_bytes())? {
+        let field = field?;
+        if field.name == b"splitEvent" && field.element_type == DOCUMENT {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What came of adding a document.

@@ -1,0 +1,169 @@
+//! A walk over the fields of raw BSON that reads no more than where each begins and ends (*BSON Specification*, version 1.1).
+//!
+//! `bson`'s own looks into every name and value on the way, which is most of the cost of an event that nobody reads whole.
+
+use std::ops::Range;
+
+use crate::decode::DecodeError;
+
+pub(crate) const STRING: u8 = 0x02;
+pub(crate) const DOCUMENT: u8 = 0x03;
+pub(crate) const ARRAY: u8 = 0x04;
+pub(crate) const DATE_TIME: u8 = 0x09;
+pub(crate) const TIMESTAMP: u8 = 0x11;
+
+/// One field of a document.
+pub(crate) struct Field<'a> {
+    pub(crate) element_type: u8,
+    pub(crate) name: &'a [u8],
+    /// Where its value is among the bytes that are walked over.
+    pub(crate) value: Range<usize>,
+}
+
+/// The fields of a document that lies within other bytes.
+pub(crate) struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Of the document that is all of `bytes`.
+    pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::within(bytes, 0..bytes.len())
+    }
+
+    /// Of the document, or the array, at `place` in `bytes`.
+    pub(crate) fn within(bytes: &'a [u8], place: Range<usize>) -> Result<Self, DecodeError> {
+        let is_whole = document_end(bytes, place.start) == Some(place.end);
+        match is_whole {
+            true => Ok(Self {
+                bytes,
+                at: place.start + 4,
+                end: place.end - 1,
+            }),
+            false => Err(DecodeError::malformed(place.start)),
+        }
+    }
+
+    fn field(&mut self) -> Option<Field<'a>> {
+        let rest = &self.bytes[self.at..self.end];
+        let (element_type, rest) = rest.split_first()?;
+        let length = rest.iter().position(|byte| *byte == 0)?;
+        let begin = self.at + 1 + length + 1;
+        let end = value_end(&self.bytes[..self.end], *element_type, begin)?;
+        self.at = end;
+        Some(Field {
+            element_type: *element_type,
+            name: &rest[..length],
+            value: begin..end,
+        })
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == self.end {
+            return None;
+        }
+        let at = self.at;
+        let field = self.field();
+        if field.is_none() {
+            self.at = self.end;
+        }
+        Some(field.ok_or_else(|| DecodeError::malformed(at)))
+    }
+}
+
+/// Where the value that begins at `at` ends; `None` where that is not within `bytes`.
+fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
+    let length = match element_type {
+        // Undefined, null, and the keys before and after all others.
+        0x06 | 0x0A | 0x7F | 0xFF => 0,
+        // A boolean.
+        0x08 => 1,
+        // A 32-bit integer.
+        0x10 => 4,
+        // A double, a date, a timestamp, a 64-bit integer.
+        0x01 | DATE_TIME | TIMESTAMP | 0x12 => 8,
+        // An object id.
+        0x07 => 12,
+        // A 128-bit decimal.
+        0x13 => 16,
+        // A string, code, a symbol.
+        STRING | 0x0D | 0x0E => return string_end(bytes, at),
+        // Binary, with its subtype.
+        0x05 => length(bytes, at)?.checked_add(5)?,
+        // A pointer: a string and an object id.
+        0x0C => length(bytes, at)?.checked_add(16)?,
+        DOCUMENT | ARRAY => return document_end(bytes, at),
+        // Code with its scope.
+        0x0F => length(bytes, at)?,
+        // A regular expression and its options.
+        0x0B => {
+            let end = name_end(bytes, at)?;
+            return name_end(bytes, end);
+        }
+        _ => return None,
+    };
+    at.checked_add(length).filter(|end| *end <= bytes.len())
+}
+
+/// Where the document that begins at `at` ends.
+fn document_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = length(bytes, at)?;
+    let end = at.checked_add(length)?;
+    (length >= 5 && bytes.get(end - 1) == Some(&0)).then_some(end)
+}
+
+/// Where the string that begins at `at`, with its length, ends.
+fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = length(bytes, at)?;
+    let end = at.checked_add(4)?.checked_add(length)?;
+    (length >= 1 && bytes.get(end - 1) == Some(&0)).then_some(end)
+}
+
+fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
+    Some(at + length + 1)
+}
+
+fn length(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = bytes.get(at..)?.first_chunk()?;
+    i32::from_le_bytes(*length).try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{
+        Binary, Bson, DateTime, Decimal128, JavaScriptCodeWithScope, RawDocumentBuf, Regex,
+        Timestamp, doc, oid::ObjectId, spec::BinarySubtype,
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_type_is_passed_at_its_end() {
+        let document = doc! {
+            "double": 1.5, "string": "é", "document": { "a": 1 }, "array": [1, "x"],
+            "binary": Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2, 3] },
+            "undefined": Bson::Undefined, "id": ObjectId::new(), "boolean": true, "date": DateTime::from_millis(7),
+            "null": null, "regex": Regex { pattern: bson::cstr!("a.b").into(), options: bson::cstr!("i").into() },
+            "code": Bson::JavaScriptCode("1".into()), "symbol": Bson::Symbol("s".into()),
+            "scope": JavaScriptCodeWithScope { code: "1".into(), scope: doc! { "a": 1 } },
+            "int32": 1, "timestamp": Timestamp { time: 1, increment: 2 }, "int64": 1_i64,
+            "decimal": Decimal128::from_bytes([0; 16]), "min": Bson::MinKey, "max": Bson::MaxKey,
+        };
+        let raw = RawDocumentBuf::try_from(&document).expect("a document");
+        let mut walk = Fields::of(raw.as_bytes()).expect("a document");
+        for element in raw.iter_elements() {
+            let element = element.expect("an element");
+            let field = walk.next().expect("a field").expect("well-formed");
+            assert_eq!(field.name, element.key().as_str().as_bytes());
+            assert_eq!(field.element_type, element.element_type() as u8);
+        }
+        assert!(walk.next().is_none());
+    }
+}
