@@ -3,17 +3,21 @@
 //! `cargo bench --bench engine --all-features` prints time, events per second and allocations.
 
 use bytes::Bytes;
-use changestream::{prelude::*, testing::TestRuntime};
+use changestream::{
+    prelude::*,
+    testing::{
+        TestRuntime,
+        change::{self, DATABASE},
+    },
+};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use futures::stream;
-use mongodb::bson::{DateTime, Timestamp, rawdoc};
+use mongodb::bson::{DateTime, Document, Timestamp, doc, serialize_to_vec};
 use serde::Deserialize;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-/// The one of [`TestRuntime`].
-const DATABASE: &str = "test";
 const EVENTS: usize = 100_000;
 const BATCH: usize = 2_000;
 
@@ -21,11 +25,11 @@ fn main() {
     divan::main();
 }
 
-/// As replies of a server hold them: inserts of about 220 bytes, all of different documents.
-fn replies() -> Vec<Vec<Bytes>> {
+/// As a server gives them: inserts of about 220 bytes, all of different documents.
+fn replies() -> Vec<Bytes> {
     let events = (0..EVENTS).map(|n| {
         let n = i64::try_from(n).expect("a number");
-        let event = rawdoc! {
+        doc! {
             "_id": { "_data": format!("8263{n:016X}") },
             "operationType": "insert",
             "clusterTime": Timestamp { time: 1_700_000_000, increment: 1 },
@@ -37,18 +41,14 @@ fn replies() -> Vec<Vec<Bytes>> {
             },
             "ns": { "db": DATABASE, "coll": "items" },
             "documentKey": { "_id": n },
-        };
-        event.into_bytes()
+        }
     });
     let events: Vec<_> = events.collect();
-    let reply = |events: &[Vec<u8>]| {
-        let whole = Bytes::from(events.concat());
-        let mut at = 0;
-        let slices = events.iter().map(|event| {
-            at += event.len();
-            whole.slice(at - event.len()..at)
-        });
-        slices.collect()
+    let reply = |events: &[Document]| {
+        let end = doc! { "_data": "8264" };
+        let cursor = doc! { "nextBatch": events, "postBatchResumeToken": end, "id": 1_i64 };
+        let reply = serialize_to_vec(&doc! { "cursor": cursor, "ok": 1.0 });
+        Bytes::from(reply.expect("BSON"))
     };
     events.chunks(BATCH).map(reply).collect()
 }
@@ -81,8 +81,8 @@ fn whole_stack(bencher: Bencher<'_, '_>, concurrency: usize) {
         })
         .bench_local_values(|runtime| {
             let batches = replies.iter().map(|reply| {
-                let changes = reply.iter().map(|event| RawChange::new(event.clone()));
-                changes.collect::<Result<Vec<_>, _>>().expect("events")
+                let changes = change::of_reply(reply.clone());
+                changes.expect("events")
             });
             tokio.block_on(runtime.run(stream::iter(batches)));
         });

@@ -46,6 +46,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn field(&mut self) -> Option<Field<'a>> {
         let rest = &self.bytes[self.at..self.end];
         let (element_type, rest) = rest.split_first()?;
@@ -64,6 +65,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at == self.end {
             return None;

@@ -20,8 +20,8 @@ pub enum DecodeError {
     /// The event has no usable field of this name.
     #[error("the event has no `{0}`; does a pipeline stage remove it?")]
     Missing(&'static str),
-    /// A split event came without all of its fragments, or in another order.
-    #[error("the fragments of a split event are not in order")]
+    /// A split event came without all of its fragments, or in another order, or one of them is taken for an event.
+    #[error("the fragments of a split event are not in order, or one of them stands for the event")]
     Fragment,
 }
 
@@ -74,9 +74,24 @@ pub(crate) struct Header {
     pub(crate) was_split: bool,
 }
 
+/// What a document of the stream is.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Event(Header),
+    /// A part of an event that the server has split.
+    Fragment,
+}
+
 impl Header {
     /// Of the event at `place` in `bytes`.
     pub(crate) fn decode(bytes: &[u8], place: Range<usize>) -> Result<Self, DecodeError> {
+        match Self::find(bytes, place)? {
+            Found::Event(header) => Ok(header),
+            Found::Fragment => Err(DecodeError::Fragment),
+        }
+    }
+
+    pub(crate) fn find(bytes: &[u8], place: Range<usize>) -> Result<Found, DecodeError> {
         let (mut token, mut operation) = (None, None);
         let (mut database, mut collection) = (None, None);
         let (mut document_key, mut update_description) = (None, None);
@@ -114,11 +129,12 @@ impl Header {
                     wall_time = Some(DateTime::from_millis(value.cast_signed()));
                 }
                 b"omittedFields" => is_header_only = true,
+                b"splitEvent" if field.element_type == DOCUMENT => return Ok(Found::Fragment),
                 _ => {}
             }
         }
         let operation = operation.and_then(|name| str::from_utf8(name).ok());
-        Ok(Self {
+        Ok(Found::Event(Self {
             event: Span::new(place),
             token: token.ok_or(DecodeError::Missing("_id"))?,
             operation: operation
@@ -134,7 +150,7 @@ impl Header {
             wall_time,
             is_header_only,
             was_split: false,
-        })
+        }))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     key,
     lane::Turn,
     route::Router,
-    source::{Added, Assembly, Position, Scope},
+    source::{Assembly, Position, Scope},
 };
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ pub fn stored(change: &RawChange) -> Vec<u8> {
 pub fn assemble(documents: &[&RawDocument]) -> Result<Option<RawChange>, DecodeError> {
     let mut assembly = Assembly::default();
     for document in documents {
-        if let Added::Whole(change) = assembly.add(document)? {
+        if let Some(change) = assembly.add(document)? {
             return Ok(Some(change));
         }
     }

@@ -1,7 +1,8 @@
 //! The key of an event: what orders it, and what its messages carry.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 
+use ahash::RandomState;
 use bson::{Decimal128, RawBsonRef, RawDocument};
 
 use crate::{bson_path, event::RawChange, filter::FieldPath};

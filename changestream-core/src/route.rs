@@ -1,6 +1,6 @@
 //! Which handlers an event goes to: by namespace through a table, then by the exact filter.
 
-use std::collections::HashMap;
+use ahash::{HashMap, HashMapExt as _};
 
 use crate::{
     event::RawChange,

@@ -1,5 +1,6 @@
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::collections::{VecDeque, hash_map::Entry};
 
+use ahash::HashMap;
 use tokio::time::Instant;
 
 use super::buffer::Buffer;

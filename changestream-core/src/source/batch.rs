@@ -4,14 +4,11 @@ use bson::RawDocument;
 use bytes::Bytes;
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::{
-    Mark,
-    fragment::{Added, Assembly},
-};
+use super::{Mark, fragment::Assembly};
 use crate::{
     bson_walk::{ARRAY, DOCUMENT, Fields},
     checkpoint::TokenKind,
-    decode::{DecodeError, Header},
+    decode::{DecodeError, Found, Header},
     event::{RawChange, ResumeToken},
 };
 
@@ -38,8 +35,12 @@ impl Batch {
         }
     }
 
-    pub(crate) fn decode(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
-        let bytes = Bytes::from_owner(Reply(reply));
+    pub(crate) fn of_reply(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
+        Self::decode(Bytes::from_owner(Reply(reply)), assembly)
+    }
+
+    /// A batch out of the bytes of a reply.
+    pub(crate) fn decode(bytes: Bytes, assembly: &mut Assembly) -> Result<Self, DecodeError> {
         let Cursor {
             documents,
             post_batch_token,
@@ -51,12 +52,15 @@ impl Batch {
             if document.element_type != DOCUMENT {
                 return Err(DecodeError::Missing("cursor.nextBatch"));
             }
-            let place = document.value;
-            let document = RawDocument::from_bytes(&bytes[place.clone()]);
-            match assembly.add(document.map_err(DecodeError::Malformed)?)? {
-                Added::NoFragment => headers.push(Header::decode(&bytes, place)?),
-                Added::Fragment => {}
-                Added::Whole(event) => whole.push((headers.len(), event)),
+            match Header::find(&bytes, document.value.clone())? {
+                Found::Event(_) if assembly.is_unfinished() => return Err(DecodeError::Fragment),
+                Found::Event(header) => headers.push(header),
+                Found::Fragment => {
+                    let fragment = RawDocument::from_bytes(&bytes[document.value]);
+                    let fragment = fragment.map_err(DecodeError::Malformed)?;
+                    let event = assembly.add(fragment)?;
+                    whole.extend(event.map(|event| (headers.len(), event)));
+                }
             }
         }
         let mut events = RawChange::all(bytes.clone(), headers);

@@ -64,7 +64,7 @@ impl Cursor {
             Ok(Some(Err(error))) => Err(Fault::of_cursor(error)),
             Ok(Some(Ok(reply))) => {
                 self.replies += 1;
-                let batch = Batch::decode(reply, &mut self.assembly);
+                let batch = Batch::of_reply(reply, &mut self.assembly);
                 batch.map(Some).map_err(|error| {
                     let message = "a batch of the stream cannot be read";
                     Fault::Fatal(Error::new(Kind::Stream, message).caused_by(error))

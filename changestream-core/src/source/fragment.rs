@@ -2,7 +2,6 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
 use super::Position;
 use crate::{
-    bson_walk::{DOCUMENT, Fields},
     checkpoint::TokenKind,
     decode::DecodeError,
     event::{RawChange, ResumeToken},
@@ -42,19 +41,12 @@ impl Assembly {
         self.unfinished.is_some()
     }
 
-    /// Takes in a document of the stream if it is a fragment, and gives the event once it is whole. Its token is
-    /// that of its last fragment.
+    /// Takes in a fragment, and gives the event once it is whole. Its token is that of its last fragment.
     ///
     /// # Errors
     ///
     /// When fragments are missing or out of order.
-    pub(crate) fn add(&mut self, document: &RawDocument) -> Result<Added, DecodeError> {
-        if !is_fragment(document)? {
-            return match self.unfinished {
-                None => Ok(Added::NoFragment),
-                Some(_) => Err(DecodeError::Fragment),
-            };
-        }
+    pub(crate) fn add(&mut self, document: &RawDocument) -> Result<Option<RawChange>, DecodeError> {
         let split_event = document.get_document("splitEvent");
         let split_event = split_event.map_err(|_| DecodeError::Fragment)?;
         let number = |key| split_event.get_i32(key).map_err(|_| DecodeError::Fragment);
@@ -76,33 +68,14 @@ impl Assembly {
         if fragment < of {
             self.unfinished = Some(event);
             crate::crash_point!("fragment.received");
-            return Ok(Added::Fragment);
+            return Ok(None);
         }
         let token = token.unwrap_or(RawBsonRef::Null);
         event.fields.append(cstr!("_id"), token);
         let event = RawChange::reassembled(event.fields.into_bytes())?;
         self.split_token = Some(event.token());
-        Ok(Added::Whole(event))
+        Ok(Some(event))
     }
-}
-
-fn is_fragment(document: &RawDocument) -> Result<bool, DecodeError> {
-    for field in Fields::of(document.as_bytes())? {
-        let field = field?;
-        if field.name == b"splitEvent" && field.element_type == DOCUMENT {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// What came of adding a document.
-pub(crate) enum Added {
-    /// It is an event by itself.
-    NoFragment,
-    /// More is to come.
-    Fragment,
-    Whole(RawChange),
 }
 
 #[cfg(test)]
@@ -110,6 +83,7 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
+    use crate::source::Batch;
 
     fn fragment(number: i32, of: i32, field: &str) -> RawDocumentBuf {
         let mut document = bson::doc! {
@@ -128,10 +102,10 @@ mod tests {
         let mut assembly = Assembly::default();
         for (number, field) in [(1, "fullDocument"), (2, "fullDocumentBeforeChange")] {
             let added = assembly.add(&fragment(number, 3, field));
-            assert!(matches!(added, Ok(Added::Fragment)));
+            assert!(matches!(added, Ok(None)));
             assert!(assembly.is_unfinished());
         }
-        let Ok(Added::Whole(event)) = assembly.add(&fragment(3, 3, "updateDescription")) else {
+        let Ok(Some(event)) = assembly.add(&fragment(3, 3, "updateDescription")) else {
             panic!("the event is whole")
         };
         assert!(!assembly.is_unfinished());
@@ -154,9 +128,17 @@ mod tests {
         let mut assembly = Assembly::default();
         assert!(assembly.add(&fragment(1, 3, "a")).is_ok());
         assert!(assembly.add(&fragment(3, 3, "c")).is_err());
-        let mut assembly = Assembly::default();
-        assert!(assembly.add(&fragment(1, 2, "a")).is_ok());
-        let whole = rawdoc! { "_id": { "_data": "82" }, "operationType": "insert" };
-        assert!(assembly.add(&whole).is_err());
+    }
+
+    #[test]
+    fn an_event_between_fragments_is_an_error() {
+        let event = rawdoc! { "_id": { "_data": "82" }, "operationType": "insert" };
+        let decode = |documents: [RawDocumentBuf; 2]| {
+            let documents = bson::RawArrayBuf::from_iter(documents);
+            let reply = rawdoc! { "cursor": { "nextBatch": documents } };
+            Batch::decode(reply.into_bytes().into(), &mut Assembly::default())
+        };
+        assert!(decode([fragment(1, 2, "a"), event.clone()]).is_err());
+        assert!(decode([event, fragment(1, 2, "a")]).is_ok());
     }
 }

@@ -20,8 +20,8 @@ pub use position::StartAt;
 
 pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
-#[cfg(any(fuzzing, test))]
-pub(crate) use fragment::{Added, Assembly};
+#[cfg(any(fuzzing, test, feature = "testing"))]
+pub(crate) use fragment::Assembly;
 pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;
 pub(crate) use policy::StreamPolicy;

@@ -6,12 +6,26 @@ use std::{
 };
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
+use bytes::Bytes;
 use serde::Serialize;
 
-use crate::event::{Operation, RawChange};
+use crate::{
+    decode::DecodeError,
+    event::{Operation, RawChange},
+    source::{Assembly, Batch},
+};
 
 /// The database of built events, and of a [`TestRuntime`](super::TestRuntime).
 pub const DATABASE: &str = "test";
+
+/// The events of a reply that a server gave to `aggregate` or `getMore`, as the stream reads them.
+///
+/// # Errors
+///
+/// When `reply` is not BSON, or has no `cursor` with a batch of events.
+pub fn of_reply(reply: impl Into<Bytes>) -> Result<Vec<RawChange>, DecodeError> {
+    Ok(Batch::decode(reply.into(), &mut Assembly::default())?.events)
+}
 
 /// An insert into `collection`.
 pub fn insert(collection: &str) -> ChangeBuilder {
