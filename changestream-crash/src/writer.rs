@@ -119,12 +119,6 @@ impl Writer {
         Arc::clone(&self.acknowledged)
     }
 
-    /// How many documents it has written.
-    pub(crate) fn documents(&self) -> u64 {
-        let of_hands = self.hands.iter().map(|hand| hand.numbers.len() as u64);
-        of_hands.sum()
-    }
-
     /// Writes so many versions, each again and again until the server acknowledges it, and notes those in `log`.
     pub(crate) async fn write(&mut self, events: u64, log: &Log) -> Result<()> {
         self.acknowledged.store(0, Ordering::SeqCst);

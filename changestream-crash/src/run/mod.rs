@@ -78,7 +78,11 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
     }
     database.run_command(create).await?;
     let start = time(&database).await?;
-    let (progress_in, progress) = watch::channel(Progress::default());
+    let (progress_in, progress) = watch::channel(Progress {
+        // None are known to be seen as long as nobody looks.
+        unseen: u64::MAX,
+        ..Progress::default()
+    });
     let pace = Pace::Lead(progress.clone(), plan.lead);
     let writer = Writer::new(client, database.clone(), pace, plan.seed, plan.events);
     let mut script = Script {
@@ -86,15 +90,14 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
         deployment,
         writer: writer.writes_large(writes_large),
         log: Log::append_to(&dir.join(WRITER_LOG))?,
-        documents_before: 0,
         progress: progress.clone(),
     };
     if plan.kind == Kind::Snapshot {
         let before = Log::append_to(&dir.join(BEFORE_LOG))?;
         let count = plan.events / BEFORE_SNAPSHOT;
         script.writer.write(count, &before).await?;
-        script.documents_before = script.writer.documents();
     }
+    let before = parse_versions(&read(dir, BEFORE_LOG)?)?;
     let (finish, finishing) = watch::channel(false);
     let service_log = dir.join(SERVICE_LOG);
     let supervisor = Supervisor {
@@ -124,7 +127,7 @@ pub(crate) async fn run(plan: Plan, deployment: Deployment<'_>, dir: &Path) -> R
     let living = supervisor.run_all(&plan.deaths);
     let lives = tokio::select! {
         lived = living_and_driving(living, driving) => lived?,
-        followed = progress::follow(&service_log, progress_in) => {
+        followed = progress::follow(&service_log, before, progress_in) => {
             return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
         }
     };
@@ -162,17 +165,21 @@ async fn living_and_driving(
 
 /// Judges a run by the logs in its folder.
 pub(crate) fn judge(dir: &Path, limits: Limits) -> Result<Findings> {
-    let read = |name: &str| match fs::read_to_string(dir.join(name)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        read => read,
-    };
     let logs = Logs {
-        before: parse_versions(&read(BEFORE_LOG)?)?,
-        acknowledged: parse_versions(&read(WRITER_LOG)?)?,
-        entries: parse_entries(&read(SERVICE_LOG)?)?,
-        commits: parse_commits(&read(COMMITS_LOG)?)?,
+        before: parse_versions(&read(dir, BEFORE_LOG)?)?,
+        acknowledged: parse_versions(&read(dir, WRITER_LOG)?)?,
+        entries: parse_entries(&read(dir, SERVICE_LOG)?)?,
+        commits: parse_commits(&read(dir, COMMITS_LOG)?)?,
     };
     Ok(check(&logs, limits))
+}
+
+/// A log of a run; empty where there is none.
+fn read(dir: &Path, name: &str) -> Result<String> {
+    match fs::read_to_string(dir.join(name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => Ok(read?),
+    }
 }
 
 /// What happens around the service.
@@ -182,8 +189,6 @@ struct Script<'a> {
     writer: Writer,
     /// The writer's.
     log: Log,
-    /// How many documents a snapshot has to show.
-    documents_before: u64,
     progress: watch::Receiver<Progress>,
 }
 
@@ -207,9 +212,7 @@ impl Script<'_> {
         let written = self.writer.acknowledged();
         // Where replicas share the work, each of them says that of its own part.
         let says_so = |now: &Progress| now.has_saved_last && plan.kind != Kind::Shared;
-        let is_done = |now: &Progress| {
-            (now.done >= written || says_so(now)) && now.shown >= self.documents_before
-        };
+        let is_done = |now: &Progress| (now.done >= written || says_so(now)) && now.unseen == 0;
         loop {
             let before = *progress.borrow_and_update();
             if is_done(&before) {

@@ -1,6 +1,12 @@
 //! How far the service has come, read from its log while it is written.
 
-use std::{collections::HashSet, fs::File, io::Read as _, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::Read as _,
+    path::Path,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::sleep};
 
@@ -17,8 +23,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Progress {
     /// Versions that were done.
     pub(crate) done: u64,
-    /// Documents that were there before and were shown by a snapshot.
-    pub(crate) shown: u64,
+    /// Documents that were there before, and have come neither by a snapshot nor by a later change.
+    pub(crate) unseen: u64,
     /// The process that loaded the checkpoint last, and so has the lease.
     pub(crate) active: u32,
     /// Whether a checkpoint was saved.
@@ -31,12 +37,16 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn is_further_than(&self, before: &Self) -> bool {
-        (self.done, self.shown) != (before.done, before.shown)
+        (self.done, self.unseen) != (before.done, before.unseen)
     }
 }
 
-/// Follows the log at `path` for as long as it is awaited.
-pub(crate) async fn follow(path: &Path, progress: watch::Sender<Progress>) -> Result<()> {
+/// Follows the log at `path` for as long as it is awaited. `before` are the versions that were there before.
+pub(crate) async fn follow(
+    path: &Path,
+    before: Vec<Version>,
+    progress: watch::Sender<Progress>,
+) -> Result<()> {
     let mut file = File::options()
         .create(true)
         .append(true)
@@ -44,6 +54,10 @@ pub(crate) async fn follow(path: &Path, progress: watch::Sender<Progress>) -> Re
         .open(path)?;
     let mut unread = Vec::new();
     let mut reader = Reader::default();
+    for Version { key, number } in before {
+        let last = reader.unseen.entry(key).or_default();
+        *last = number.max(*last);
+    }
     loop {
         file.read_to_end(&mut unread)?;
         let whole = unread.iter().rposition(|byte| *byte == b'\n');
@@ -60,7 +74,8 @@ pub(crate) async fn follow(path: &Path, progress: watch::Sender<Progress>) -> Re
 struct Reader {
     progress: Progress,
     done: HashSet<Version>,
-    shown: HashSet<String>,
+    /// The last version of each.
+    unseen: HashMap<String, u64>,
     last: Option<String>,
 }
 
@@ -69,7 +84,7 @@ impl Reader {
         for entry in parse_entries(text)? {
             match entry.deed {
                 Deed::Effect(event, _, true) | Deed::Letter(event) => self.done(event),
-                Deed::Row(version, true) => _ = self.shown.insert(version.key),
+                Deed::Row(version, true) => self.seen(&version),
                 Deed::Loaded(_) => self.progress.active = entry.session,
                 Deed::Saved(place) => {
                     self.progress.has_saved = true;
@@ -81,7 +96,7 @@ impl Reader {
             }
         }
         self.progress.done = self.done.len() as u64;
-        self.progress.shown = self.shown.len() as u64;
+        self.progress.unseen = self.unseen.len() as u64;
         Ok(())
     }
 
@@ -89,6 +104,13 @@ impl Reader {
         if event.version.key == LAST {
             self.last = Some(event.token);
         }
+        self.seen(&event.version);
         self.done.insert(event.version);
+    }
+
+    fn seen(&mut self, Version { key, number }: &Version) {
+        if self.unseen.get(key).is_some_and(|last| number >= last) {
+            self.unseen.remove(key);
+        }
     }
 }

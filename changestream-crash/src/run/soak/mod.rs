@@ -144,7 +144,7 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
     let (faults, measures): (Faults, Measures) = tokio::select! {
         soaked = soaking => soaked?,
         ended = process.ended(false) => return Err(format!("the service ended: {:?}", ended?).into()),
-        followed = progress::follow(&service_log, progress_in) => {
+        followed = progress::follow(&service_log, Vec::new(), progress_in) => {
             return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
         }
     };
