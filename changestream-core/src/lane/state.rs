@@ -181,10 +181,10 @@ impl State {
         }
     }
 
-    /// Takes back what a lane has taken and not begun. `begun` is the key of what it began last.
-    pub(super) fn give_back(&mut self, mut works: VecDeque<Work>, begun: u64) {
+    /// Takes back what a lane has taken and not begun. `last` is the key of what it began last.
+    pub(super) fn give_back(&mut self, mut works: VecDeque<Work>, last: u64) {
         while let Some(work) = works.pop_back() {
-            let before = works.back().map_or(begun, |before| before.key);
+            let before = works.back().map_or(last, |before| before.key);
             match (before == work.key, &work.ticket) {
                 (true, _) => self.keys.entry(work.key).or_default().push_front(work),
                 (false, Ticket::Event(_)) => self.ready.push_front(Ready::One(work)),

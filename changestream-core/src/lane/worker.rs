@@ -13,6 +13,7 @@ use super::{
 use crate::{
     engine::Registered,
     handler::{BatchItem, ChangeRequest},
+    layer::HandlerStack,
 };
 
 /// The most that a lane takes at once.
@@ -31,72 +32,105 @@ enum Finished {
     Batch(usize),
 }
 
+type Call = <HandlerStack as Service<ChangeRequest>>::Future;
+
 /// Works on a lane of its own.
 pub(super) async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
     let lane = Arc::new(Semaphore::new(1));
     let mut calls = FuturesUnordered::new();
-    // Where calls wait, what was taken besides waits too: then it is one at a time.
     let mut most = 1;
     loop {
         tokio::select! {
             biased;
             Some(finished) = calls.next(), if !calls.is_empty() => shared.finish(finished),
-            (taken, mut turn) = shared.take(&lane, most) => match taken {
-                Taken::Some(mut works) => {
-                    let (mut begun, mut pending) = (0, None);
-                    let mut done = Vec::with_capacity(works.len());
-                    most = MOST.min(2 * most);
-                    while let Some(Work { change, handler, key, ticket }) = works.pop_front() {
-                        crate::crash_point!("event.begun");
-                        begun = key;
-                        let Registered { name, stack, .. } = &mut handlers[handler];
-                        let request = ChangeRequest::new(change, Arc::clone(name), turn.clone());
-                        let Ok(stack) = stack.ready().await;
-                        let mut call = stack.call(request);
-                        // Most calls need not be kept for later.
-                        if futures::poll!(&mut call).is_pending() {
-                            let finished = Finished::One(Done { key, ticket });
-                            calls.push(keep(call, finished));
-                            (pending, most) = (Some(key), 1);
-                            break;
-                        }
-                        crate::crash_point!("event.handled");
-                        done.push(Done { key, ticket });
-                        drop(call);
-                        if !turn.begin_again() {
-                            break;
-                        }
-                        tokio::task::coop::consume_budget().await;
+            (taken, turn) = shared.take(&lane, most) => {
+                let waiting = match taken {
+                    Taken::Some(works) => begin(&shared, &mut handlers, works, turn).await,
+                    Taken::Batch(handler, works) => {
+                        begin_batch(&shared, &mut handlers, handler, works, turn).await
                     }
-                    shared.settle(done, works, begun, pending);
-                }
-                Taken::Batch(handler, works) => {
-                    crate::crash_point!("event.begun");
-                    let item = |Work { change, ticket, .. }| BatchItem {
-                        change,
-                        receipt: Receipt::new(&shared, ticket),
-                    };
-                    let items = works.into_iter().map(item).collect();
-                    let Registered { name, stack, .. } = &mut handlers[handler];
-                    let request = ChangeRequest::of_batch(items, Arc::clone(name), turn);
-                    let request = request.expect("a batch is begun where there are events");
-                    let Ok(stack) = stack.ready().await;
-                    let mut call = stack.call(request);
-                    let finished = Finished::Batch(handler);
-                    match futures::poll!(&mut call) {
-                        Poll::Ready(_) => shared.finish(finished),
-                        Poll::Pending => calls.push(keep(call, finished)),
-                    }
-                }
+                };
+                // Where calls wait, what was taken beside them would too.
+                most = match waiting {
+                    Some(_) => 1,
+                    None => MOST.min(2 * most),
+                };
+                calls.extend(waiting.map(|(call, finished)| keep(call, finished)));
             }
         }
         tokio::task::coop::consume_budget().await;
     }
 }
 
+/// Calls the handlers with one event after the other until a call waits; gives that.
+async fn begin(
+    shared: &Shared,
+    handlers: &mut [Registered],
+    mut works: VecDeque<Work>,
+    mut turn: Turn,
+) -> Option<(Call, Finished)> {
+    let mut last = 0;
+    let mut done = Vec::with_capacity(works.len());
+    let mut waiting = None;
+    while let Some(work) = works.pop_front() {
+        crate::crash_point!("event.begun");
+        last = work.key;
+        let Registered { name, stack, .. } = &mut handlers[work.handler];
+        let request = ChangeRequest::new(work.change, Arc::clone(name), turn.clone());
+        let Ok(stack) = stack.ready().await;
+        let mut call = stack.call(request);
+        let it = Done {
+            key: work.key,
+            ticket: work.ticket,
+        };
+        if futures::poll!(&mut call).is_pending() {
+            waiting = Some((call, it));
+            break;
+        }
+        crate::crash_point!("event.handled");
+        done.push(it);
+        drop(call);
+        if !turn.begin_again() {
+            break;
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+    shared.settle(done, works, last, waiting.is_some());
+    waiting.map(|(call, it)| (call, Finished::One(it)))
+}
+
+/// Calls a handler with a batch; gives the call if it waits.
+async fn begin_batch(
+    shared: &Arc<Shared>,
+    handlers: &mut [Registered],
+    handler: usize,
+    works: Vec<Work>,
+    turn: Turn,
+) -> Option<(Call, Finished)> {
+    crate::crash_point!("event.begun");
+    let item = |work: Work| BatchItem {
+        change: work.change,
+        receipt: Receipt::new(shared, work.ticket),
+    };
+    let items = works.into_iter().map(item).collect();
+    let Registered { name, stack, .. } = &mut handlers[handler];
+    let request = ChangeRequest::of_batch(items, Arc::clone(name), turn);
+    let request = request.expect("a batch is begun where there are events");
+    let Ok(stack) = stack.ready().await;
+    let mut call = stack.call(request);
+    let finished = Finished::Batch(handler);
+    match futures::poll!(&mut call) {
+        Poll::Ready(_) => {
+            shared.finish(finished);
+            None
+        }
+        Poll::Pending => Some((call, finished)),
+    }
+}
+
 /// A call that waits, and what it is to finish.
-async fn keep(call: impl Future, finished: Finished) -> Finished {
-    call.await;
+async fn keep(call: Call, finished: Finished) -> Finished {
+    let Ok(_) = call.await;
     finished
 }
 
@@ -124,10 +158,12 @@ impl Shared {
         }
     }
 
-    /// Of what a lane took, some is done, in this order, one may be under way, and the rest was not begun.
-    fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, begun: u64, under_way: Option<u64>) {
+    /// Of what a lane took, some is done, in this order, and the rest was not begun. `last` is the key of what was begun last,
+    /// which may be under way.
+    fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, last: u64, is_under_way: bool) {
         let mut state = self.lock();
-        state.give_back(rest, begun);
+        state.give_back(rest, last);
+        let under_way = is_under_way.then_some(last);
         let mut done = done.into_iter().peekable();
         while let Some(Done { key, ticket }) = done.next() {
             self.done(&mut state, ticket);
