@@ -1,6 +1,9 @@
 //! The table of the runs.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, process::Command, thread, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write as _, fs, process::Command, sync::LazyLock, thread,
+    time::Duration,
+};
 
 use changestream::bson;
 
@@ -154,6 +157,22 @@ impl Report {
     }
 }
 
+static COMMIT: LazyLock<String> = LazyLock::new(|| {
+    let describe = [
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ];
+    first_line("git", &describe)
+});
+
+/// Takes note of what is checked out before long work: something else may be when that is over.
+pub(crate) fn note_commit() {
+    LazyLock::force(&COMMIT);
+}
+
 /// What a text to keep begins with: when, how and with what it came about.
 pub(crate) fn heading(title: &str, command: &str, servers: &str) -> String {
     let now = bson::DateTime::now().try_to_rfc3339_string();
@@ -165,7 +184,7 @@ pub(crate) fn heading(title: &str, command: &str, servers: &str) -> String {
          Linux {kernel}\nrustc     {}\nMongoDB   {servers}\n\n",
         env!("CARGO_PKG_VERSION"),
         now.unwrap_or_default(),
-        first_line("git", &["rev-parse", "HEAD"]),
+        *COMMIT,
         system(),
         first_line("rustc", &["--version"]),
     )

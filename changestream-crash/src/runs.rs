@@ -67,6 +67,7 @@ struct Shared {
 
 /// Carries out the runs; whether all is as it should be.
 pub(crate) async fn run_all(options: Options) -> Result<bool> {
+    report::note_commit();
     let workers = options.jobs.clamp(1, options.runs.max(1));
     let shared = Arc::new(Shared {
         options: options.clone(),

@@ -88,6 +88,7 @@ type Faults = BTreeMap<String, u32>;
 
 /// Carries it out; whether all is as it should be.
 pub(crate) async fn soak(options: Options) -> Result<bool> {
+    crate::report::note_commit();
     let dir = tempfile::Builder::new()
         .prefix("changestream-soak-")
         .tempdir()?;
