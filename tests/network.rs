@@ -7,9 +7,20 @@ use std::time::Duration;
 use changestream_testkit::{FaultProxy, MongoServer};
 use mongodb::bson::doc;
 use support::{
-    Scene, Seen, Started, TestResult, client, recorder, within,
+    Scene, Seen, Started, TestResult,
+    child::{Child, Settings, copies, wait_until_watching},
+    client, eventually,
+    preload::Names,
+    recorder, within,
     writer::{Writer, assert_all_in_order},
 };
+
+/// Not a test: the service that a test below starts as a process of its own.
+#[test]
+#[ignore = "the other tests run it"]
+fn child() {
+    Child::run();
+}
 
 /// A server, and a runtime that only reaches it through a proxy.
 struct Network {
@@ -160,5 +171,38 @@ async fn a_stream_and_its_pings_share_a_small_pool() -> TestResult {
     let ping = admin.run_command(doc! { "ping": 1 });
     within("a pong", ping.into_future()).await?;
     runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_is_lost_for_a_while_costs_no_event() -> TestResult {
+    let server = MongoServer::start().await?;
+    let proxy = FaultProxy::start(server.addr()).await?;
+    let names = Names::build();
+    let port = proxy.addr().port();
+    let uri = format!("mongodb://localhost:{port}/?directConnection=true");
+    let child = Child::start_with(&uri, Settings::default(), names.environment());
+    let client = client(&server.uri()).await;
+    wait_until_watching(&client).await;
+    let orders = client.database("shop").collection("orders");
+    let copied = async |id: i64| {
+        eventually("it is copied", async || {
+            copies(&client).await.contains(&(id, id)).then_some(())
+        })
+        .await;
+    };
+    orders.insert_one(doc! { "_id": 1_i64, "n": 1_i64 }).await?;
+    copied(1).await;
+
+    names.lose();
+    proxy.cut().await;
+    eventually("it looks for the name again and again", async || {
+        (names.missed() > 5).then_some(())
+    })
+    .await;
+    orders.insert_one(doc! { "_id": 2_i64, "n": 2_i64 }).await?;
+    names.find();
+    copied(2).await;
+    child.stop().await;
     Ok(())
 }

@@ -17,9 +17,10 @@ use nix::sys::signal::Signal;
 use support::{
     BoxError, RUNTIME, TestResult,
     child::{Child, Settings, copies, wait_until_watching},
-    clock::WrongClock,
     commit::Commits,
-    eventually, within,
+    eventually,
+    preload::WrongClock,
+    within,
     writer::Writer,
 };
 

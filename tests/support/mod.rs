@@ -8,7 +8,6 @@
 )]
 
 pub(crate) mod child;
-pub(crate) mod clock;
 pub(crate) mod commit;
 pub(crate) mod effect;
 pub(crate) mod failpoint;
@@ -16,6 +15,7 @@ pub(crate) mod handler;
 pub(crate) mod lease;
 pub(crate) mod oplog;
 pub(crate) mod partition;
+pub(crate) mod preload;
 pub(crate) mod service;
 pub(crate) mod snapshot;
 pub(crate) mod store;
