@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use mongodb::{Client, error::Error as DriverError, raw_batch_cursor::RawBatchCursor};
+use mongodb::{Client, raw_batch_cursor::RawBatchCursor};
 use tokio::time::timeout;
 
-use super::{Batch, Plan, Position, fault::Fault, fragment::Assembly};
+use super::{Batch, Plan, Position, fault::Fault, fragment::Assembly, patience::silence};
 use crate::error::{Error, Kind};
 
 /// An open cursor. It belongs to one task and is dropped, not used, after any fault.
@@ -20,9 +20,8 @@ impl Cursor {
         plan: &Plan,
         client: &Client,
         position: &Position,
-        failures: u32,
+        patience: Duration,
     ) -> Result<Self, Fault> {
-        let patience = plan.patience(failures);
         let opening = timeout(patience, plan.open(client, position)).await;
         match opening {
             Err(_elapsed) => Err(Fault::Transient(silence())),
@@ -37,8 +36,13 @@ impl Cursor {
     }
 
     /// Where the stream is now: after everything that was written before.
-    pub(crate) async fn now(plan: &Plan, client: &Client) -> Result<Position, Fault> {
-        let mut cursor = Self::open(&plan.without_events(), client, &Position::Now, 0).await?;
+    pub(crate) async fn now(
+        plan: &Plan,
+        client: &Client,
+        patience: Duration,
+    ) -> Result<Position, Fault> {
+        let mut cursor =
+            Self::open(&plan.without_events(), client, &Position::Now, patience).await?;
         let end = cursor.next().await?.and_then(|batch| batch.end());
         Ok(end.map_or(Position::Now, |end| {
             let (token, kind) = end.token();
@@ -72,9 +76,4 @@ impl Cursor {
             }
         }
     }
-}
-
-/// That the server did not answer in time.
-fn silence() -> DriverError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }

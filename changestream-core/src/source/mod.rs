@@ -7,6 +7,7 @@ mod fault;
 mod fragment;
 mod modes;
 mod oversize;
+mod patience;
 mod plan;
 mod policy;
 mod position;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     DocumentModes, OnOversizeEvent, Position, Scope, StreamPolicy, oversize::header_stages,
-    preflight::Abilities,
+    patience::Patience, preflight::Abilities,
 };
 use crate::{
     config::Config,
@@ -95,12 +95,9 @@ impl Plan {
         plan
     }
 
-    /// How long a reply may be overdue before its connection counts as dead. It doubles with each failure
-    /// in a row, up to 32 times as long: a server with a long way to read through the oplog is slow, not
-    /// dead.
-    pub(super) fn patience(&self, failures: u32) -> Duration {
-        self.reply_timeout
-            .saturating_mul(2_u32.pow(failures.min(5)))
+    /// How long a reply may be overdue.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.reply_timeout)
     }
 
     /// Changes when the pipeline or its options do.
@@ -160,18 +157,5 @@ impl Plan {
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .batch()
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_grows_with_failures_and_stays_bounded() {
-        let plan = Plan::new(&[], "shop", Abilities::default(), Config::default());
-        let patience = |failures| plan.patience(failures).as_secs();
-        assert_eq!([0, 1, 5].map(patience), [30, 60, 960]);
-        assert_eq!([6, 31, 32, u32::MAX].map(patience), [960; 4]);
     }
 }

@@ -9,7 +9,10 @@ use mongodb::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::fault::Fault;
+use super::{
+    fault::Fault,
+    patience::{Patience, silence},
+};
 use crate::{
     collection::primary,
     error::{Error, Kind, brief},
@@ -259,17 +262,18 @@ async fn patiently<T, F>(
 where
     F: Future<Output = DriverResult<T>>,
 {
+    let mut patience = Patience::new(patience);
     let mut failures = 0;
     loop {
-        let patience = patience.saturating_mul(2_u32.saturating_pow(failures));
-        let error = match timeout(patience, attempt()).await {
+        let error = match timeout(patience.time(), attempt()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => match Fault::of_cursor(error) {
                 Fault::Resumable(error) | Fault::Transient(error) => error,
                 fault => return Err(fault.into_error().reworded(Kind::Snapshot, what)),
             },
-            Err(_elapsed) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+            Err(_elapsed) => silence(),
         };
+        patience.failed(&error);
         failures += 1;
         let wait = BACKOFF.wait(failures);
         tracing::warn!(

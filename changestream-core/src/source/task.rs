@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
-    fault::Fault, oversize::Reading,
+    fault::Fault, oversize::Reading, patience::Patience,
 };
 use crate::{
     connection::close_if_unauthorized,
@@ -42,6 +42,7 @@ pub(crate) struct SourceTask {
     /// How long the server is to wait for a change.
     await_time: watch::Receiver<Duration>,
     health: HealthReporter,
+    patience: Patience,
     state: State,
     reading: Reading,
     stage: Stage,
@@ -101,6 +102,7 @@ impl SourceTask {
         health: HealthReporter,
     ) -> Self {
         Self {
+            patience: plan.patience(),
             plan,
             client,
             position,
@@ -141,14 +143,15 @@ impl SourceTask {
 
     async fn try_open(&mut self, failures: u32) -> Result<(), Fault> {
         if let Position::Now = self.position {
-            self.position = Cursor::now(&self.plan, &self.client).await?;
+            self.position = Cursor::now(&self.plan, &self.client, self.patience.time()).await?;
         }
         let plan = match self.reading {
             Reading::InBatches => &self.plan,
             Reading::Singly { .. } => &self.plan.singly(),
             Reading::Header => &self.plan.headers(),
         };
-        let cursor = Cursor::open(plan, &self.client, &self.position, failures).await?;
+        let patience = self.patience.time();
+        let cursor = Cursor::open(plan, &self.client, &self.position, patience).await?;
         self.state = State::Open {
             cursor,
             failures,
@@ -205,6 +208,7 @@ impl SourceTask {
                         crate::crash_point!("source.batch_received");
                         let got_more = cursor.has_got_more();
                         if got_more {
+                            self.patience.answered();
                             self.health.resumed(Part::Stream);
                         }
                         self.read(&batch, got_more);
@@ -264,6 +268,7 @@ impl SourceTask {
         let policy = self.plan.policy();
         match fault {
             Fault::Resumable(error) | Fault::Transient(error) => {
+                self.patience.failed(&error);
                 back_off(failures, &error, &self.client, &self.health).await;
             }
             Fault::HistoryLost(error) => match (policy.lost_history, &self.stage) {
@@ -311,7 +316,7 @@ impl SourceTask {
 
     /// Gives up what lies between the position and now, once that is written down.
     async fn start_now(&mut self) -> Result<(), Fault> {
-        let now = Cursor::now(&self.plan, &self.client).await?;
+        let now = Cursor::now(&self.plan, &self.client, self.patience.time()).await?;
         let gap = self.gaps.record(GapKind::LostHistory, &self.position, &now);
         gap.await;
         self.position = now;
