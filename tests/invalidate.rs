@@ -9,7 +9,7 @@ use mongodb::bson::doc;
 use support::{
     Event, Scene, Seen, Started, TestResult, after, eventually,
     failpoint::{Failure, aggregates, fail, heal},
-    recorder, token_time,
+    ready, recorder, token_time,
 };
 
 /// What takes the collection away.
@@ -44,6 +44,8 @@ async fn goes_on(
     let scene = Scene::new().await;
     let seen = Seen::default();
     let runtime = Started::new(scene.runtime(&seen).handlers([handler()]));
+    // What is to hold its checkpoint must not be dropped while it starts.
+    ready(&runtime.health).await;
     scene.insert(0..5).await?;
     for round in 1..3 {
         loss.happen(&scene).await?;

@@ -60,7 +60,7 @@ impl Node {
         let mongod = blocking(move || Mongod::find_or_fetch(version)).await?;
         let mut args: Vec<String> = [
             "--bind_ip=127.0.0.1",
-            "--wiredTigerCacheSizeGB=0.25",
+            "--wiredTigerCacheSizeGB=0.5",
             "--nounixsocket",
             "--setParameter=enableTestCommands=1",
             "--setParameter=diagnosticDataCollectionEnabled=false",
