@@ -36,7 +36,7 @@ pub(super) enum Ready {
 /// What a lane has taken.
 pub(super) enum Taken {
     /// Events of several keys. Those of one key are next to each other, and one is begun when that before it is done.
-    Some(VecDeque<Work>),
+    Events(VecDeque<Work>),
     Batch(usize, Vec<Work>),
 }
 
@@ -158,7 +158,7 @@ impl State {
                 None => break,
             }
         }
-        (!taken.is_empty()).then_some(Taken::Some(taken))
+        (!taken.is_empty()).then_some(Taken::Events(taken))
     }
 
     /// The next that is ready; where some were taken already, only if it is of their kind.
@@ -181,11 +181,11 @@ impl State {
         }
     }
 
-    /// Takes back what a lane has taken and not begun. `last` is the key of what it began last.
-    pub(super) fn give_back(&mut self, mut works: VecDeque<Work>, last: u64) {
+    /// Takes back what a lane has taken and not begun. `begun_last` is the key of what it began last.
+    pub(super) fn give_back(&mut self, mut works: VecDeque<Work>, begun_last: Option<u64>) {
         while let Some(work) = works.pop_back() {
-            let before = works.back().map_or(last, |before| before.key);
-            match (before == work.key, &work.ticket) {
+            let before = works.back().map(|before| before.key).or(begun_last);
+            match (before == Some(work.key), &work.ticket) {
                 (true, _) => self.keys.entry(work.key).or_default().push_front(work),
                 (false, Ticket::Event(_)) => self.ready.push_front(Ready::One(work)),
                 (false, Ticket::Row(_)) => self.ready_rows.push_front(work),

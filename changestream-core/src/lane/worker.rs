@@ -45,7 +45,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
             Some(finished) = calls.next(), if !calls.is_empty() => shared.finish(finished),
             (taken, turn) = shared.take(&lane, most) => {
                 let waiting = match taken {
-                    Taken::Some(works) => begin(&shared, &mut handlers, works, turn).await,
+                    Taken::Events(works) => begin(&shared, &mut handlers, works, turn).await,
                     Taken::Batch(handler, works) => {
                         begin_batch(&shared, &mut handlers, handler, works, turn).await
                     }
@@ -69,12 +69,10 @@ async fn begin(
     mut works: VecDeque<Work>,
     mut turn: Turn,
 ) -> Option<(Call, Finished)> {
-    let mut last = 0;
     let mut done = Vec::with_capacity(works.len());
     let mut waiting = None;
     while let Some(work) = works.pop_front() {
         crate::crash_point!("event.begun");
-        last = work.key;
         let Registered { name, stack, .. } = &mut handlers[work.handler];
         let request = ChangeRequest::new(work.change, Arc::clone(name), turn.clone());
         let Ok(stack) = stack.ready().await;
@@ -95,7 +93,8 @@ async fn begin(
         }
         tokio::task::coop::consume_budget().await;
     }
-    shared.settle(done, works, last, waiting.is_some());
+    let under_way = waiting.as_ref().map(|(_, it)| it.key);
+    shared.settle(done, works, under_way);
     waiting.map(|(call, it)| (call, Finished::One(it)))
 }
 
@@ -158,12 +157,11 @@ impl Shared {
         }
     }
 
-    /// Of what a lane took, some is done, in this order, and the rest was not begun. `last` is the key of what was begun last,
-    /// which may be under way.
-    fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, last: u64, is_under_way: bool) {
+    /// Of what a lane took, some is done, in this order; then one of this key may be under way, and the rest was not begun.
+    fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, under_way: Option<u64>) {
         let mut state = self.lock();
-        state.give_back(rest, last);
-        let under_way = is_under_way.then_some(last);
+        let begun_last = under_way.or_else(|| done.last().map(|done| done.key));
+        state.give_back(rest, begun_last);
         let mut done = done.into_iter().peekable();
         while let Some(Done { key, ticket }) = done.next() {
             self.done(&mut state, ticket);
@@ -182,6 +180,7 @@ impl Shared {
                 crate::crash_point!("event.handled");
                 self.done(&mut state, ticket);
                 state.release(key);
+                self.wake(&state);
             }
             Finished::Batch(handler) => {
                 if let Some(buffer) = state.buffer(handler) {
@@ -191,6 +190,5 @@ impl Shared {
                 self.buffered.notify_one();
             }
         }
-        self.wake(&state);
     }
 }
