@@ -268,8 +268,7 @@ impl SourceTask {
         let policy = self.plan.policy();
         match fault {
             Fault::Resumable(error) | Fault::Transient(error) => {
-                self.patience.failed(&error);
-                back_off(failures, &error, &self.client, &self.health).await;
+                self.back_off(failures, &error).await;
             }
             Fault::HistoryLost(error) => match (policy.lost_history, &self.stage) {
                 (OnLostHistory::Fail, _) => return Err(Fault::HistoryLost(error).into_error()),
@@ -284,7 +283,7 @@ impl SourceTask {
                     match self.start_now().await {
                         Ok(()) => sleep(BACKOFF.wait(failures)).await,
                         Err(Fault::Resumable(error) | Fault::Transient(error)) => {
-                            back_off(failures, &error, &self.client, &self.health).await;
+                            self.back_off(failures, &error).await;
                         }
                         Err(fault) => return Err(fault.into_error()),
                     }
@@ -314,6 +313,21 @@ impl SourceTask {
         Ok(())
     }
 
+    async fn back_off(&mut self, failures: u32, error: &mongodb::error::Error) {
+        self.patience.failed(error);
+        close_if_unauthorized(&self.client, error).await;
+        let error = brief(error);
+        self.health.interrupted(Part::Stream, error.clone());
+        let wait = BACKOFF.wait(failures);
+        tracing::warn!(
+            failures,
+            ?wait,
+            error,
+            "the change stream was interrupted; it goes on where it was"
+        );
+        sleep(wait).await;
+    }
+
     /// Gives up what lies between the position and now, once that is written down.
     async fn start_now(&mut self) -> Result<(), Fault> {
         let now = Cursor::now(&self.plan, &self.client, self.patience.time()).await?;
@@ -330,23 +344,4 @@ impl SourceTask {
 fn invalidates(batch: &Batch) -> bool {
     let mut events = batch.events.iter();
     events.any(|event| *event.operation() == Operation::Invalidate)
-}
-
-async fn back_off(
-    failures: u32,
-    error: &mongodb::error::Error,
-    client: &Client,
-    health: &HealthReporter,
-) {
-    close_if_unauthorized(client, error).await;
-    let error = brief(error);
-    health.interrupted(Part::Stream, error.clone());
-    let wait = BACKOFF.wait(failures);
-    tracing::warn!(
-        failures,
-        ?wait,
-        error,
-        "the change stream was interrupted; it goes on where it was"
-    );
-    sleep(wait).await;
 }
