@@ -147,10 +147,10 @@ async fn stand_by_and_take_over(clock: &WrongClock, holder: i64, standby: i64) -
         let environment = clock.wrong_by(wrong_by);
         Child::start_with(&server.uri(), Pair::settings(), environment)
     };
-    let (child, start_standby) = (start(holder), || start(standby));
+    let child = start(holder);
     let client = support::client(&server.uri()).await;
     wait_until_watching(&client).await;
-    let standby = start_standby();
+    let standby = start(standby);
     let mut pair = Pair {
         commits: Commits::watch(&client.database("shop")).await?,
         server,

@@ -40,7 +40,8 @@ impl RawChange {
     ///
     /// # Errors
     ///
-    /// When `bytes` is not a BSON document, or lacks `_id` (the resume token) or `operationType`.
+    /// When `bytes` is not a BSON document, lacks `_id` (the resume token) or `operationType`, or is a fragment of a split
+    /// event (`splitEvent`).
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
         Self::decode(bytes.into(), false)
     }

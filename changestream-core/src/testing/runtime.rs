@@ -213,3 +213,73 @@ impl<S> RuntimeBuilder<S, NoServer> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bson::{Bson, doc};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::{
+        handler::{HandlerError, HandlerSpec},
+        testing::change,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Runs two events of each of two documents, each of which takes a second: how long all of them took, and what
+    /// came of each document in turn.
+    async fn run(concurrency: usize) -> (Duration, [Vec<i32>; 2]) {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let handler = move |change: RawChange| {
+            let key = change.document_key().and_then(|key| key.get("_id").ok()?);
+            let update = change.update_description().expect("an update");
+            let n = update.get::<i32>("n").expect("an integer");
+            let tell = tell.clone();
+            async move {
+                sleep(SECOND).await;
+                tell.send((key, n)).ok();
+                Ok::<_, HandlerError>(())
+            }
+        };
+        let builder = TestRuntime::builder().concurrency(concurrency);
+        let spec = HandlerSpec::new("handler", handler).collections(["orders"]);
+        let runtime = builder.handlers([spec]).build().expect("a runtime");
+        let batch = |n: i32| [1, 2].map(|id| change::update("orders").id(id).set("n", n));
+        let begin = Instant::now();
+        let batches = [1, 2].map(|n| batch(n).to_vec());
+        runtime.run(futures::stream::iter(batches)).await;
+        let took = begin.elapsed();
+        let mut seen = [Vec::new(), Vec::new()];
+        while let Ok((id, n)) = told.try_recv() {
+            let id: i32 = id.expect("an id");
+            seen[id as usize - 1].push(n.expect("it was set"));
+        }
+        (took, seen)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_run_side_by_side_and_in_order_per_key() {
+        assert_eq!(run(16).await, (2 * SECOND, [vec![1, 2], vec![1, 2]]));
+        assert_eq!(run(1).await, (4 * SECOND, [vec![1, 2], vec![1, 2]]));
+    }
+
+    #[test]
+    fn a_reply_is_its_events() {
+        let event = doc! { "_id": { "_data": "82" }, "operationType": "insert", "documentKey": { "_id": 7 } };
+        let reply = |cursor: Bson| {
+            let reply = bson::serialize_to_vec(&doc! { "ok": 1.0, "cursor": cursor });
+            change::of_reply(reply.expect("BSON"))
+        };
+        let events = reply(doc! { "firstBatch": [event.clone(), event] }.into()).expect("events");
+        let keys = events.iter().map(|event| event.raw_document_key());
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            [Some(&*bson::rawdoc! { "_id": 7 }); 2]
+        );
+        let error = reply(Bson::Null).expect_err("no cursor");
+        assert!(error.to_string().contains("`cursor`"), "{error}");
+    }
+}
