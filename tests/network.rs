@@ -180,7 +180,9 @@ async fn a_name_that_is_lost_for_a_while_costs_no_event() -> TestResult {
     let proxy = FaultProxy::start(server.addr()).await?;
     let names = Names::build();
     let port = proxy.addr().port();
-    let uri = format!("mongodb://localhost:{port}/?directConnection=true");
+    // The driver does not sit it out by itself.
+    let options = "directConnection=true&serverSelectionTimeoutMS=100";
+    let uri = format!("mongodb://localhost:{port}/?{options}");
     let child = Child::start_with(&uri, Settings::default(), names.environment());
     let client = client(&server.uri()).await;
     wait_until_watching(&client).await;
