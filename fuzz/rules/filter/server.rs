@@ -1,5 +1,5 @@
 //! What a server makes of the merged filter: as much of its query language as that speaks. Any other word is a panic, so
-//! that this learns it too. That a real server understands it likewise is shown by `tests/filter_properties.rs`.
+//! that this learns it too. That a real server understands it likewise is shown by `tests/suite/filter_properties.rs`.
 
 use bson::{Bson, Document};
 use changestream_core::RawChange;
