@@ -8,7 +8,7 @@ use std::{
 
 use metrics::{Gauge, Label};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -72,6 +72,8 @@ pub(crate) struct Drive {
 struct AtHand {
     events: vec::IntoIter<RawChange>,
     end: Option<Mark>,
+    /// That of the batch, until it is done.
+    room: Option<OwnedSemaphorePermit>,
     /// There was nothing in it.
     is_idle: bool,
 }
@@ -186,6 +188,7 @@ impl Drive {
             self.lanes.tracker(|tracker| tracker.end_of_batch(end));
             crate::crash_point!("batch.ended");
         }
+        at_hand.room = None;
     }
 
     fn is_checkpoint_due(&self, elapsed: Duration) -> bool {
@@ -229,6 +232,7 @@ impl From<Batch> for AtHand {
         crate::crash_point!("batch.begun");
         Self {
             end: batch.end(),
+            room: batch.room,
             is_idle: batch.events.is_empty(),
             events: batch.events.into_iter(),
         }

@@ -24,7 +24,8 @@ fn at<'a>(change: &'a RawChange, path: &FieldPath) -> Option<RawBsonRef<'a>> {
     documents.find_map(|document| bson_path::get(document, path.as_str()))
 }
 
-fn id(change: &RawChange) -> Option<RawBsonRef<'_>> {
+/// The `_id` of the changed document.
+pub(crate) fn id(change: &RawChange) -> Option<RawBsonRef<'_>> {
     change.raw_document_key()?.get("_id").ok()?
 }
 

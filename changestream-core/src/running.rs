@@ -24,7 +24,10 @@ use crate::{
     partition::{self, Slot},
     runtime::{Runtime, unreadable_checkpoint},
     snapshot::{Incoming, Progress, SnapshotTask, Targets, Windows},
-    source::{OnLostHistory, OnMissingImage, Plan, Position, SourceTask, Wishes, check_reached},
+    source::{
+        FullDocumentMode, Lookup, OnLostHistory, OnMissingImage, Plan, Position, SourceTask,
+        Wishes, check_reached,
+    },
 };
 
 /// How long the last checkpoint may take after the drain deadline, or after a failure.
@@ -90,7 +93,16 @@ impl Running {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&parts.name),
         };
-        let mut source = SourceTask::new(
+        let looks_up = plan.modes().full_document == FullDocumentMode::Lookup;
+        let lookup = looks_up.then(|| {
+            Lookup::new(
+                client.clone(),
+                database.name(),
+                &parts.handlers,
+                slot.partition,
+            )
+        });
+        let source = SourceTask::new(
             plan,
             client.clone(),
             position,
@@ -102,6 +114,7 @@ impl Running {
             },
             health.clone(),
         );
+        let mut source = source.looking_up(lookup);
         let start = source.open().await?;
         crate::crash_point!("start.opened");
 

@@ -27,6 +27,7 @@ mod lanes;
 mod layers;
 mod lease;
 mod lease_stores;
+mod lookup;
 mod lost_history;
 mod network;
 mod oversize;

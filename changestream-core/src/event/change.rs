@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, cstr};
+use bson::{RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 use bytes::Bytes;
 
 use super::{
@@ -61,6 +61,19 @@ impl RawChange {
             shared: Arc::new(Shared { bytes, headers }),
             index: 0,
         })
+    }
+
+    /// The event with the document that it is of, or null.
+    pub(crate) fn with_full_document(
+        &self,
+        document: Option<&RawDocument>,
+    ) -> Result<Self, DecodeError> {
+        let mut event = self.as_raw().to_owned();
+        match document {
+            Some(document) => event.append(cstr!("fullDocument"), document.to_owned()),
+            None => event.append(cstr!("fullDocument"), RawBsonRef::Null),
+        }
+        Self::decode(event.into_bytes().into(), self.was_split())
     }
 
     /// The events that these are the headers of.

@@ -8,9 +8,9 @@ use crate::handler::ChangeRequest;
 
 /// The document after the change, decoded.
 ///
-/// For inserts and replaces it is the new document itself. For updates the server looks the document up
-/// (`updateLookup`): it is the document as it is then, which may be newer than the change, and is absent
-/// when the document is gone. Where every collection whose updates ask for it records pre- and
+/// For inserts and replaces it is the new document itself. For updates the document is looked up, with the meaning
+/// of `updateLookup` (MongoDB manual, *Change Streams*): it is the committed document as it is then, which may be newer
+/// than the change, and is absent when the document is gone. Where every collection whose updates ask for it records pre- and
 /// post-images, it is the true post-image. A delete has none.
 ///
 /// Absent, or not decodable as `T`, it rejects the event, but for a post-image that is missing, of which

@@ -65,7 +65,7 @@ fn same(a: &Found<'_>, b: &Found<'_>) -> bool {
     }
 }
 
-fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
+pub(crate) fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
     use RawBsonRef::{Array, Document, Double, String, Symbol};
     match (a, b) {
         (Document(a), Document(b)) => {

@@ -9,6 +9,7 @@ mod selection;
 
 pub use path::{FieldPath, InvalidPath};
 
+pub(crate) use equality::equal;
 pub(crate) use merged::merged;
 pub(crate) use selection::{Selection, own_collections};
 

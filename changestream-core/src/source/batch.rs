@@ -3,8 +3,9 @@ use std::ops::Range;
 use bson::RawDocument;
 use bytes::Bytes;
 use mongodb::raw_batch_cursor::RawBatch;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Mark, fragment::Assembly};
+use super::{Mark, fragment::Assembly, prefetch::Received};
 use crate::{
     bson_walk::{ARRAY, DOCUMENT, Fields},
     checkpoint::TokenKind,
@@ -17,13 +18,19 @@ use crate::{
 pub(crate) struct Batch {
     pub(crate) events: Vec<RawChange>,
     end: Option<Mark>,
+    /// What it takes of the room for batches until it is dropped; of no server, it takes none.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {
     /// A batch of no server.
     #[cfg(test)]
     pub(crate) fn scripted(events: Vec<RawChange>, end: Option<Mark>) -> Self {
-        Self { events, end }
+        Self {
+            events,
+            end,
+            room: None,
+        }
     }
 
     /// Events of no server.
@@ -32,11 +39,19 @@ impl Batch {
         Self {
             end: end(&events, None, &mut Assembly::default()),
             events,
+            room: None,
         }
     }
 
-    pub(crate) fn of_reply(reply: RawBatch, assembly: &mut Assembly) -> Result<Self, DecodeError> {
-        Self::decode(Bytes::from_owner(Reply(reply)), assembly)
+    pub(super) fn of_reply(
+        Received { reply, room }: Received,
+        assembly: &mut Assembly,
+    ) -> Result<Self, DecodeError> {
+        let batch = Self::decode(Bytes::from_owner(Reply(reply)), assembly)?;
+        Ok(Self {
+            room: Some(room),
+            ..batch
+        })
     }
 
     /// A batch out of the bytes of a reply.
@@ -75,7 +90,22 @@ impl Batch {
         Ok(Self {
             end: end(&events, post_batch_token, assembly),
             events,
+            room: None,
         })
+    }
+
+    /// Takes the events from this place on, with what is after them.
+    pub(super) fn split_off(&mut self, place: usize) -> Self {
+        let rest = Self {
+            events: self.events.split_off(place),
+            end: self.end.take(),
+            room: self.room.take(),
+        };
+        self.end = self.events.last().map(|last| {
+            let (token, kind) = Mark::Event(last.clone()).token();
+            Mark::Token(token, kind)
+        });
+        rest
     }
 
     /// Where the stream goes on after this batch; `None` where it has not moved.

@@ -16,6 +16,8 @@ pub(crate) enum FullDocumentMode {
     None,
     /// The document as it is when the server looks it up.
     UpdateLookup,
+    /// The document as it is when [`Lookup`](super::Lookup) does.
+    Lookup,
     /// The recorded post-image.
     PostImage,
 }
@@ -32,11 +34,22 @@ impl DocumentModes {
         }
     }
 
+    /// The same, where what would be looked up is in this way.
+    pub(crate) fn looked_up(self, mode: FullDocumentMode) -> Self {
+        match self.full_document {
+            FullDocumentMode::UpdateLookup => Self {
+                full_document: mode,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// The `$changeStream` stage that starts now.
     pub(crate) fn stage(self) -> Document {
         let mut options = Document::new();
         match self.full_document {
-            FullDocumentMode::None => {}
+            FullDocumentMode::None | FullDocumentMode::Lookup => {}
             FullDocumentMode::UpdateLookup => {
                 options.insert("fullDocument", "updateLookup");
             }

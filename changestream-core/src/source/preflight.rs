@@ -39,16 +39,24 @@ pub(crate) async fn preflight(
     on_missing_image: OnMissingImage,
 ) -> Result<Abilities, Error> {
     let insists = on_missing_image != OnMissingImage::PassNone;
-    let wire_version = replica_set_wire_version(client).await?;
+    let Deployment {
+        wire_version,
+        is_sharded,
+    } = deployment(client).await?;
+    // Over the shards of a cluster, `_id` alone may be of several documents.
+    let looked_up = match is_sharded {
+        true => FullDocumentMode::UpdateLookup,
+        false => FullDocumentMode::Lookup,
+    };
     if wire_version < WIRE_VERSION_6_0 {
         return Ok(Abilities {
-            modes: modes_without_images(handlers, insists)?,
+            modes: modes_without_images(handlers, insists)?.looked_up(looked_up),
             splits_events: false,
         });
     }
     let images = Images::of(client, default_database, handlers).await?;
     Ok(Abilities {
-        modes: choose_modes(handlers, &images, insists)?,
+        modes: choose_modes(handlers, &images, insists)?.looked_up(looked_up),
         splits_events: splits_events(client).await?,
     })
 }
@@ -92,7 +100,13 @@ fn unreachable(error: DriverError) -> Error {
     Error::new(Kind::Unreachable, message).caused_by(error)
 }
 
-async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
+/// What the server says of itself.
+struct Deployment {
+    wire_version: i32,
+    is_sharded: bool,
+}
+
+async fn deployment(client: &Client) -> Result<Deployment, Error> {
     let hello = client
         .database("admin")
         .run_command(doc! { "hello": 1 })
@@ -122,7 +136,10 @@ async fn replica_set_wire_version(client: &Client) -> Result<i32, Error> {
             ),
         ));
     }
-    Ok(wire_version)
+    Ok(Deployment {
+        wire_version,
+        is_sharded,
+    })
 }
 
 fn is_unknown_command(error: &DriverError) -> bool {

@@ -1,14 +1,14 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mongodb::Client;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::{Instant, sleep},
 };
 
 use super::{
-    Batch, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
-    fault::Fault, oversize::Reading, patience::Patience,
+    Batch, Lookup, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
+    fault::Fault, oversize::Reading, patience::Patience, prefetch::BATCHES,
 };
 use crate::{
     connection::close_if_unauthorized,
@@ -38,6 +38,8 @@ pub(crate) struct SourceTask {
     position: Position,
     gaps: GapRecorder,
     batches: mpsc::Sender<Batch>,
+    /// For the batches that there may be at a time.
+    room: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     /// How long the server is to wait for a change.
     await_time: watch::Receiver<Duration>,
@@ -46,6 +48,9 @@ pub(crate) struct SourceTask {
     state: State,
     reading: Reading,
     stage: Stage,
+    lookup: Option<Lookup>,
+    /// What was read and not looked up yet.
+    rest: Option<Batch>,
 }
 
 /// How far it is.
@@ -108,6 +113,7 @@ impl SourceTask {
             position,
             gaps,
             batches,
+            room: Arc::new(Semaphore::new(BATCHES)),
             stop,
             await_time,
             health,
@@ -116,7 +122,14 @@ impl SourceTask {
             stage: Stage::Opening {
                 is_after_gap: false,
             },
+            lookup: None,
+            rest: None,
         }
+    }
+
+    /// The same, with the documents of updates from `lookup`.
+    pub(crate) fn looking_up(self, lookup: Option<Lookup>) -> Self {
+        Self { lookup, ..self }
     }
 
     /// Opens the stream for the first time, so that what is wrong with it shows at start-up, and says where
@@ -151,7 +164,8 @@ impl SourceTask {
             Reading::Header => &self.plan.headers(),
         };
         let patience = self.patience.time();
-        let cursor = Cursor::open(plan, &self.client, &self.position, patience).await?;
+        let room = Arc::clone(&self.room);
+        let cursor = Cursor::open(plan, &self.client, &self.position, patience, room).await?;
         self.state = State::Open {
             cursor,
             failures,
@@ -165,12 +179,12 @@ impl SourceTask {
         let mut stop = self.stop.clone();
         let batches = self.batches.clone();
         loop {
-            let room = tokio::select! {
+            let place = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ok(()),
-                room = batches.reserve() => room,
+                place = batches.reserve() => place,
             };
-            let Ok(room) = room else { return Ok(()) };
+            let Ok(place) = place else { return Ok(()) };
             // A cursor dropped here is not missed: nobody reads on.
             let batch = tokio::select! {
                 biased;
@@ -178,7 +192,7 @@ impl SourceTask {
                 batch = self.next() => batch?,
             };
             let ends = self.plan.policy().invalidate == OnInvalidate::Stop && invalidates(&batch);
-            room.send(batch);
+            place.send(batch);
             if ends {
                 return Err(Error::new(
                     Kind::Invalidated,
@@ -192,6 +206,12 @@ impl SourceTask {
     /// The next batch.
     async fn next(&mut self) -> Result<Batch, Error> {
         loop {
+            if let Some(batch) = self.rest.take() {
+                match self.complete(batch).await {
+                    Ok(batch) => return Ok(batch),
+                    Err(fault) => self.fail(fault).await?,
+                }
+            }
             self.keep_await_time();
             match &mut self.state {
                 State::Closed { failures } => {
@@ -212,12 +232,8 @@ impl SourceTask {
                             self.health.resumed(Part::Stream);
                         }
                         self.read(&batch, got_more);
-                        // Without either, it was the middle of a split event.
-                        if let Some(end) = batch.end() {
-                            let (token, kind) = end.token();
-                            self.position = Position::Token(token, kind);
-                            return Ok(batch);
-                        }
+                        // Without an end, it was the middle of a split event.
+                        self.rest = batch.end().is_some().then_some(batch);
                     }
                     Ok(None) => {
                         let failures = self.state.failures();
@@ -230,6 +246,20 @@ impl SourceTask {
                 },
             }
         }
+    }
+
+    /// Looks up what is wanted of a batch, or of its first part, after which the stream goes on then.
+    async fn complete(&mut self, batch: Batch) -> Result<Batch, Fault> {
+        let (part, rest) = match &self.lookup {
+            Some(lookup) => lookup.complete(batch, self.patience.time()).await?,
+            None => (batch, None),
+        };
+        self.rest = rest;
+        if let Some(end) = part.end() {
+            let (token, kind) = end.token();
+            self.position = Position::Token(token, kind);
+        }
+        Ok(part)
     }
 
     /// A cursor keeps the time that it was opened with.

@@ -1,7 +1,7 @@
 //! The server's own fail points.
 
 use mongodb::{
-    Client,
+    Client, Collection,
     bson::{Bson, Document, doc},
     error::Result,
 };
@@ -18,6 +18,9 @@ pub(crate) async fn fail(
         Some(code) => data.insert("errorCode", code),
         None => data.insert("closeConnection", true),
     };
+    if let Some(namespace) = error.namespace {
+        data.insert("namespace", namespace);
+    }
     if !error.labels.is_empty() {
         data.insert("errorLabels", error.labels);
     }
@@ -44,6 +47,8 @@ pub(crate) struct Failure {
     /// Of the reply; there is none where the connection is closed.
     code: Option<i32>,
     labels: Vec<String>,
+    /// Where; everywhere if `None`.
+    namespace: Option<String>,
 }
 
 impl Failure {
@@ -51,6 +56,7 @@ impl Failure {
         Self {
             code: Some(code),
             labels: Vec::new(),
+            namespace: None,
         }
     }
 
@@ -59,6 +65,7 @@ impl Failure {
         Self {
             code: None,
             labels: Vec::new(),
+            namespace: None,
         }
     }
 
@@ -67,6 +74,15 @@ impl Failure {
         Self {
             code: Some(code),
             labels: vec!["ResumableChangeStreamError".to_owned()],
+            namespace: None,
+        }
+    }
+
+    /// The same, only of commands for this collection.
+    pub(crate) fn on(self, collection: &Collection<Document>) -> Self {
+        Self {
+            namespace: Some(collection.namespace().to_string()),
+            ..self
         }
     }
 }
