@@ -19,7 +19,7 @@ use crate::{
     runtime::{Parts, Runtime},
     sink::SinkSpec,
     snapshot::{MongoSnapshots, Snapshot, SnapshotStore, Snapshots},
-    source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt},
+    source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, Projection, StartAt},
 };
 
 /// Puts a [`Runtime`] together. Made by [`Runtime::builder`].
@@ -191,6 +191,15 @@ impl<S, D> RuntimeBuilder<S, D> {
     /// less; one that keeps up gets what there is, however little.
     pub fn batch_size(mut self, events: u32) -> Self {
         self.config.batch_size = events;
+        self
+    }
+
+    /// How much of its documents the server sends with each event; all by default.
+    ///
+    /// To leave out what no handler reads saves bytes on the wire and in memory, and time of the server's where
+    /// documents are large.
+    pub fn projection(mut self, projection: Projection) -> Self {
+        self.config.projection = projection;
         self
     }
 

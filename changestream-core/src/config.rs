@@ -1,12 +1,18 @@
 use std::time::Duration;
 
-use crate::{layer::Policy, processed::MongoProcessed, snapshot::Snapshot, source::StreamPolicy};
+use crate::{
+    layer::Policy,
+    processed::MongoProcessed,
+    snapshot::Snapshot,
+    source::{Projection, StreamPolicy},
+};
 
 /// A runtime's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) stream: StreamPolicy,
+    pub(crate) projection: Projection,
     pub(crate) concurrency: usize,
     pub(crate) in_flight_events: usize,
     pub(crate) in_flight_bytes: usize,
@@ -45,6 +51,7 @@ impl Default for Config {
         Self {
             policy: Policy::default(),
             stream: StreamPolicy::default(),
+            projection: Projection::default(),
             concurrency: 16,
             in_flight_events: 1_024,
             in_flight_bytes: 64 << 20,

@@ -67,7 +67,7 @@ pub use event::{
     TruncatedArray, UpdateDescription,
 };
 pub use extract::{
-    Change, FromBatch, FromChange, FullDocument, Need, Needs, PreImage, Rejection, State,
+    Change, FromBatch, FromChange, FullDocument, Need, Needs, PreImage, Reads, Rejection, State,
     Transaction,
 };
 pub use filter::{FieldPath, Filter, InvalidPath};
@@ -90,4 +90,6 @@ pub use snapshot::{
     MemorySnapshots, MongoSnapshots, Snapshot, SnapshotRange, SnapshotRecord, SnapshotStore,
     Snapshots,
 };
-pub use source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, StartAt};
+pub use source::{
+    OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, Projection, StartAt,
+};

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bson::RawDocumentBuf;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -26,7 +27,7 @@ use crate::{
     snapshot::{Incoming, Progress, SnapshotTask, Targets, Windows},
     source::{
         FullDocumentMode, Lookup, OnLostHistory, OnMissingImage, Plan, Position, SourceTask,
-        Wishes, check_reached,
+        Wishes, check_reached, of_find,
     },
 };
 
@@ -99,6 +100,7 @@ impl Running {
                 client.clone(),
                 database.name(),
                 &parts.handlers,
+                of_find(&parts.reads()),
                 slot.partition,
             )
         });
@@ -154,6 +156,8 @@ impl Running {
             config,
             progress,
             targets: Targets::of(&parts.selections(), database.name()),
+            projection: of_find(&parts.reads())
+                .and_then(|projection| RawDocumentBuf::try_from(&projection).ok()),
             is_first_start,
             windows: Arc::clone(&windows),
             chunks: chunks_in,

@@ -18,6 +18,7 @@ use crate::{
     dead_letter::{DeadLetterFilter, DeadLetterStore, WatchedDeadLetters},
     engine::{Engine, Registered},
     error::{Error, Kind, StoreError},
+    extract::Reads,
     filter::Selection,
     handler::{BoundHandler, BoxHandler},
     health::{Health, HealthReporter, RuntimeState},
@@ -31,7 +32,7 @@ use crate::{
     running::Running,
     shutdown::shutdown_signal,
     snapshot::{Requests, SnapshotStore, Snapshots},
-    source::{Plan, Position, StartAt, preflight},
+    source::{Plan, Position, Projection, StartAt, preflight, reads},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -87,6 +88,14 @@ impl Parts {
     pub(crate) fn selections(&self) -> Vec<Selection> {
         let handlers = self.handlers.iter();
         handlers.map(|handler| handler.selection.clone()).collect()
+    }
+
+    /// Which fields of their documents the events are to come with.
+    pub(crate) fn reads(&self) -> Reads {
+        match self.config.projection {
+            Projection::Whole => Reads::WHOLE,
+            Projection::Fields => reads(&self.handlers),
+        }
     }
 
     /// Makes ready what keeps handlers from processing an event again.
@@ -192,7 +201,8 @@ impl Runtime {
         )
         .await?;
         let selections = self.parts.selections();
-        Ok(Plan::new(&selections, database, abilities, config))
+        let reads = self.parts.reads();
+        Ok(Plan::new(&selections, &reads, database, abilities, config))
     }
 
     /// Replays dead letters of this runtime, those that `filter` lets through, oldest first: into the handler

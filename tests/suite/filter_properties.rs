@@ -31,7 +31,7 @@ const STREAMED_FILTERS: usize = 40;
 const HANDLER_SETS: usize = 60;
 const RUNTIMES: usize = 8;
 
-fn runner(salt: u8) -> TestRunner {
+pub(crate) fn runner(salt: u8) -> TestRunner {
     let seed = std::env::var("CHANGESTREAM_SEED").ok();
     let seed: u64 = seed.map_or(1, |seed| {
         seed.parse().expect("CHANGESTREAM_SEED is a number")
@@ -43,12 +43,15 @@ fn runner(salt: u8) -> TestRunner {
     TestRunner::new_with_rng(Config::default(), rng)
 }
 
-fn draw<T: std::fmt::Debug>(strategy: &impl Strategy<Value = T>, runner: &mut TestRunner) -> T {
+pub(crate) fn draw<T: std::fmt::Debug>(
+    strategy: &impl Strategy<Value = T>,
+    runner: &mut TestRunner,
+) -> T {
     let tree = strategy.new_tree(runner);
     tree.expect("nothing is filtered out").current()
 }
 
-async fn random_log(runner: &mut TestRunner) -> Log {
+pub(crate) async fn random_log(runner: &mut TestRunner) -> Log {
     let mut script = draw(&random::inserts(), runner);
     script.extend((0..WRITES).map(|_| draw(&random::write(), runner)));
     Log::of(script).await
@@ -227,7 +230,7 @@ async fn unused() -> Result<(), HandlerError> {
     Ok(())
 }
 
-fn runtime(log: &Log) -> changestream::RuntimeBuilder<()> {
+pub(crate) fn runtime(log: &Log) -> changestream::RuntimeBuilder<()> {
     Runtime::builder(log.client.database(&log.databases[0]))
         .concurrency(1)
         // Splitting changes tokens, and with them the ids by which events are found in the log.
@@ -236,7 +239,7 @@ fn runtime(log: &Log) -> changestream::RuntimeBuilder<()> {
         .checkpoint_store(MemoryCheckpoints::default())
 }
 
-fn spec<H, Args>(log: &Log, wish: &Wish, name: String, handler: H) -> HandlerSpec<()>
+pub(crate) fn spec<H, Args>(log: &Log, wish: &Wish, name: String, handler: H) -> HandlerSpec<()>
 where
     H: changestream::Handler<Args, ()>,
     Args: 'static,

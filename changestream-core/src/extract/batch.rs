@@ -1,4 +1,4 @@
-use super::State;
+use super::{Reads, State};
 use crate::handler::{Attempt, ChangeRequest};
 
 /// A type that a handler of batches can take beside the `Vec` of its events: what is of the batch as a whole.
@@ -26,11 +26,21 @@ use crate::handler::{Attempt, ChangeRequest};
     note = "for a type of your own implement `FromBatch<S>`"
 )]
 pub trait FromBatch<S>: Send + Sized {
+    /// Which fields it reads of the events' documents, as [`FromChange::reads`](super::FromChange::reads) has it; by
+    /// default all of both.
+    fn reads() -> Reads {
+        Reads::WHOLE
+    }
+
     /// Makes the value.
     fn from_batch(request: &ChangeRequest, state: &S) -> Self;
 }
 
 impl<S: Clone + Send> FromBatch<S> for State<S> {
+    fn reads() -> Reads {
+        Reads::NONE
+    }
+
     fn from_batch(_request: &ChangeRequest, state: &S) -> Self {
         Self(state.clone())
     }
@@ -38,6 +48,10 @@ impl<S: Clone + Send> FromBatch<S> for State<S> {
 
 /// Which attempt at these events it is. All of a batch have made as many.
 impl<S> FromBatch<S> for Attempt {
+    fn reads() -> Reads {
+        Reads::NONE
+    }
+
     fn from_batch(request: &ChangeRequest, _state: &S) -> Self {
         request.attempt()
     }

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Rejection, full_document::decode};
+use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
 use crate::{
     event::{
         ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, UpdateDescription,
@@ -76,7 +76,8 @@ impl<T> Change<T> {
         self.attempt
     }
 
-    /// The event as the server sent it.
+    /// The event as the server sent it: with [`Projection::Fields`](crate::Projection::Fields), of its documents only
+    /// what the handlers read, as this one reads the fields of `T`.
     pub fn raw(&self) -> &RawChange {
         &self.raw
     }
@@ -86,6 +87,10 @@ impl<S, T: DeserializeOwned + Send> FromChange<S> for Change<T> {
     const NEEDS: Needs = Needs::NONE
         .full_document(Need::Optional)
         .pre_image(Need::Optional);
+
+    fn reads() -> Reads {
+        Reads::NONE.full_document::<T>().pre_image::<T>()
+    }
 
     fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
         let raw = request.change();

@@ -3,7 +3,7 @@ use std::any::type_name;
 use bson::RawDocument;
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Rejection};
+use super::{FromChange, Need, Needs, Reads, Rejection};
 use crate::handler::ChangeRequest;
 
 /// The document after the change, decoded.
@@ -21,6 +21,10 @@ pub struct FullDocument<T>(pub T);
 
 impl<S, T: DeserializeOwned + Send> FromChange<S> for FullDocument<T> {
     const NEEDS: Needs = Needs::NONE.full_document(Need::Required);
+
+    fn reads() -> Reads {
+        Reads::NONE.full_document::<T>()
+    }
 
     fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
         match request.change().full_document() {

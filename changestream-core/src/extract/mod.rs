@@ -7,6 +7,8 @@ mod needs;
 mod option;
 mod part;
 mod pre_image;
+mod probe;
+mod reads;
 mod rejection;
 mod state;
 mod transaction;
@@ -16,10 +18,12 @@ pub use change::Change;
 pub use full_document::FullDocument;
 pub use needs::{Need, Needs};
 pub use pre_image::PreImage;
+pub use reads::Reads;
 pub use rejection::Rejection;
 pub use state::State;
 pub use transaction::Transaction;
 
+pub(crate) use reads::Fields;
 pub(crate) use transaction::TransactionSlot;
 
 use crate::handler::ChangeRequest;
@@ -58,6 +62,14 @@ use crate::handler::ChangeRequest;
 pub trait FromChange<S>: Send + Sized {
     /// What this extractor asks of the server; nothing by default.
     const NEEDS: Needs = Needs::NONE;
+
+    /// Which fields it reads of the event's documents; by default all of both, for it may look at anything.
+    ///
+    /// Where [`Projection::Fields`](crate::Projection::Fields) is chosen, the server sends what the handlers of the
+    /// runtime read, and nothing else.
+    fn reads() -> Reads {
+        Reads::WHOLE
+    }
 
     /// Makes the value.
     ///

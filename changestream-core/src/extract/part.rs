@@ -1,6 +1,6 @@
 //! Parts of the event as extractors.
 
-use super::{FromChange, Rejection};
+use super::{FromChange, Reads, Rejection};
 use crate::{
     event::{
         ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, ResumeToken,
@@ -12,6 +12,10 @@ use crate::{
 macro_rules! impl_from_change {
     ($($type:ty: $part:expr;)*) => {$(
         impl<S> FromChange<S> for $type {
+            fn reads() -> Reads {
+                Reads::NONE
+            }
+
             fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
                 let part: fn(&ChangeRequest) -> Self = $part;
                 Ok(part(request))
@@ -20,6 +24,10 @@ macro_rules! impl_from_change {
     )*};
     ($($type:ty, or $absent:literal: $part:expr;)*) => {$(
         impl<S> FromChange<S> for $type {
+            fn reads() -> Reads {
+                Reads::NONE
+            }
+
             fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
                 let part: fn(&ChangeRequest) -> Option<Self> = $part;
                 part(request).ok_or_else(|| Rejection::absent($absent))
@@ -28,8 +36,13 @@ macro_rules! impl_from_change {
     )*};
 }
 
+impl<S> FromChange<S> for RawChange {
+    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+        Ok(request.change().clone())
+    }
+}
+
 impl_from_change! {
-    RawChange: |request| request.change().clone();
     Operation: |request| request.change().operation().clone();
     Namespace: |request| request.change().namespace();
     EventId: |request| request.change().event_id();

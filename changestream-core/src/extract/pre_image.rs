@@ -1,6 +1,6 @@
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Rejection, full_document::decode};
+use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
 use crate::handler::ChangeRequest;
 
 /// The document before the change, decoded.
@@ -14,6 +14,10 @@ pub struct PreImage<T>(pub T);
 
 impl<S, T: DeserializeOwned + Send> FromChange<S> for PreImage<T> {
     const NEEDS: Needs = Needs::NONE.pre_image(Need::Required);
+
+    fn reads() -> Reads {
+        Reads::NONE.pre_image::<T>()
+    }
 
     fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
         match request.change().pre_image() {

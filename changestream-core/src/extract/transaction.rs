@@ -5,7 +5,7 @@ use std::{
 
 use mongodb::{Client, ClientSession, Database};
 
-use super::{FromChange, Needs, Rejection};
+use super::{FromChange, Needs, Reads, Rejection};
 use crate::handler::ChangeRequest;
 
 /// A MongoDB transaction that commits what the handler writes in it together with the event's id: effects
@@ -98,6 +98,10 @@ impl Transaction {
 
 impl<S> FromChange<S> for Transaction {
     const NEEDS: Needs = Needs::NONE.transaction();
+
+    fn reads() -> Reads {
+        Reads::NONE
+    }
 
     fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
         let slot = request.transaction.as_ref().ok_or_else(|| {

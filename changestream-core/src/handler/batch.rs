@@ -1,7 +1,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{ChangeRequest, HandlerError, Partial};
-use crate::extract::{FromBatch, FromChange, Needs};
+use crate::extract::{FromBatch, FromChange, Needs, Reads};
 
 /// How many events make a batch, and how long the first waits for the others.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,11 @@ pub trait BatchHandler<Args, S>: Clone + Send + Sync + 'static {
     /// What the events ask of the server.
     const NEEDS: Needs;
 
+    /// Which fields of the events' documents the arguments read; by default all of both.
+    fn reads() -> Reads {
+        Reads::WHOLE
+    }
+
     /// Extracts the arguments and runs the function.
     fn call(
         self,
@@ -45,6 +50,10 @@ macro_rules! impl_batch_handler {
             $($after: FromBatch<S>,)*
         {
             const NEEDS: Needs = C::NEEDS;
+
+            fn reads() -> Reads {
+                C::reads()$(.and($before::reads()))*$(.and($after::reads()))*
+            }
 
             #[allow(non_snake_case)]
             fn call(

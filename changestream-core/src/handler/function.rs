@@ -2,7 +2,7 @@ use std::{future::Future, sync::Arc};
 
 use super::{ChangeRequest, HandlerError};
 use crate::{
-    extract::{FromChange, Needs},
+    extract::{FromChange, Needs, Reads},
     message::{IntoMessages, Message},
 };
 
@@ -17,6 +17,11 @@ use crate::{
 pub trait Handler<Args, S>: Clone + Send + Sync + 'static {
     /// What the arguments ask of the server.
     const NEEDS: Needs;
+
+    /// Which fields of the documents the arguments read; by default all of both.
+    fn reads() -> Reads {
+        Reads::WHOLE
+    }
 
     /// Extracts the arguments and runs the function.
     fn call(
@@ -37,6 +42,10 @@ macro_rules! impl_handler {
             $($argument: FromChange<S>,)*
         {
             const NEEDS: Needs = Needs::NONE$(.and($argument::NEEDS))*;
+
+            fn reads() -> Reads {
+                Reads::NONE$(.and($argument::reads()))*
+            }
 
             #[allow(unused_variables, non_snake_case, clippy::redundant_closure_call)]
             fn call(

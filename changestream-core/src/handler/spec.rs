@@ -8,7 +8,7 @@ use super::{BatchHandler, BatchLimits, BoxHandler, ChangeRequest, Handler, Handl
 use crate::{
     error::{BoxError, Error},
     event::Operation,
-    extract::{Need, Needs},
+    extract::{Need, Needs, Reads},
     filter::{FieldPath, InvalidPath, Selection},
     layer::{self, SharedLayer},
     message::Message,
@@ -38,6 +38,7 @@ pub struct HandlerSpec<S> {
     selection: Selection,
     fields: Vec<String>,
     needs: Needs,
+    reads: fn() -> Reads,
     batch: Option<BatchLimits>,
     sinks: Vec<String>,
     key: Option<String>,
@@ -61,6 +62,7 @@ pub(crate) struct BoundHandler {
     pub(crate) name: Arc<str>,
     pub(crate) selection: Selection,
     pub(crate) needs: Needs,
+    pub(crate) reads: fn() -> Reads,
     pub(crate) batch: Option<BatchLimits>,
     pub(crate) sinks: Vec<String>,
     pub(crate) key: Option<FieldPath>,
@@ -81,7 +83,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         H: Handler<Args, S>,
         Args: 'static,
     {
-        Self::of(name.into(), H::NEEDS, move |state| {
+        Self::of(name.into(), H::NEEDS, H::reads, move |state| {
             BoxHandler::function(move |request| handler.clone().call(request, Arc::clone(&state)))
         })
     }
@@ -122,7 +124,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         H: BatchHandler<Args, S>,
         Args: 'static,
     {
-        let spec = Self::of(name.into(), H::NEEDS, move |state| {
+        let spec = Self::of(name.into(), H::NEEDS, H::reads, move |state| {
             BoxHandler::function(move |request| {
                 let call = handler.clone().call(request, Arc::clone(&state));
                 call.map_ok(|()| Vec::new())
@@ -137,6 +139,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
     fn of(
         name: String,
         needs: Needs,
+        reads: fn() -> Reads,
         bind: impl FnOnce(Arc<S>) -> BoxHandler + Send + 'static,
     ) -> Self {
         Self {
@@ -152,6 +155,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
             },
             fields: Vec::new(),
             needs,
+            reads,
             batch: None,
             sinks: Vec::new(),
             key: None,
@@ -342,6 +346,7 @@ impl<S> HandlerSpec<S> {
         let key = key.map_err(|error| wrong(error.to_string()))?;
         Ok(BoundHandler {
             needs: self.needs(),
+            reads: self.reads,
             selection,
             key,
             service: (self.bind)(state),

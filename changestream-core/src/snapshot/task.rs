@@ -40,6 +40,8 @@ pub(crate) struct SnapshotTask {
     pub(crate) config: Config,
     pub(crate) progress: Progress,
     pub(crate) targets: Targets,
+    /// Of the documents, as a `find` has it.
+    pub(crate) projection: Option<RawDocumentBuf>,
     /// The runtime begins without a position.
     pub(crate) is_first_start: bool,
     pub(crate) windows: Arc<Windows>,
@@ -293,7 +295,14 @@ impl<'a> Taking<'a> {
         let SnapshotTask { client, config, .. } = self.task;
         let patience = config.reply_timeout;
         Reader {
-            scan: Scan::new(client.clone(), database, collection, filter, patience),
+            scan: Scan::new(
+                client.clone(),
+                database,
+                collection,
+                filter,
+                self.task.projection.clone(),
+                patience,
+            ),
             id: id.to_owned(),
             windows: Arc::clone(&self.task.windows),
             chunks: self.task.chunks.clone(),

@@ -9,10 +9,11 @@ use std::{
 };
 
 use ahash::{HashMap, RandomState};
-use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use mongodb::{
     Client,
+    action::Action,
     error::Error as DriverError,
     options::{ReadConcern, ReadPreference, SelectionCriteria},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Lookup {
     /// Of the handlers that take the document.
     router: Router,
     keys: Vec<Option<FieldPath>>,
+    /// What is had of each document, where it is not all.
+    projection: Option<Document>,
     partition: Option<Partition>,
 }
 
@@ -54,6 +57,7 @@ impl Lookup {
         client: Client,
         default_database: &str,
         handlers: &[BoundHandler],
+        projection: Option<Document>,
         partition: Option<Partition>,
     ) -> Self {
         let wanting = || {
@@ -67,6 +71,7 @@ impl Lookup {
                 default_database,
             ),
             keys: wanting().map(|handler| handler.key.clone()).collect(),
+            projection,
             partition,
         }
     }
@@ -126,7 +131,7 @@ impl Lookup {
         let left = AtomicUsize::new(BYTES);
         let queries = queries.into_iter();
         let queries: Vec<_> = queries
-            .map(|(namespace, query)| query.run(&self.client, namespace, &left).boxed())
+            .map(|(namespace, query)| query.run(self, namespace, &left).boxed())
             .collect();
         let found = stream::iter(queries).buffer_unordered(QUERIES);
         let found: Vec<_> = found.try_collect().await.map_err(Fault::of_cursor)?;
@@ -173,21 +178,29 @@ impl Query {
     /// `None` where they are more than the bytes that are `left`, unless only one is asked for.
     async fn run<'a>(
         self,
-        client: &Client,
+        lookup: &Lookup,
         namespace: (&'a str, &'a str),
         left: &AtomicUsize,
     ) -> Result<Option<((&'a str, &'a str), Documents)>, DriverError> {
         let (database, collection) = namespace;
-        let collection = client
+        let collection = lookup
+            .client
             .database(database)
             .collection::<RawDocumentBuf>(collection);
-        let mut session = client.start_session().causal_consistency(true).await?;
+        let mut session = lookup
+            .client
+            .start_session()
+            .causal_consistency(true)
+            .await?;
         if let Some(time) = self.time {
             session.advance_operation_time(time.0);
         }
         let is_one = self.ids.len() == 1;
-        let mut cursor = collection
-            .find(doc! { "_id": { "$in": self.ids } })
+        let find = collection.find(doc! { "_id": { "$in": self.ids } });
+        let mut cursor = find
+            .optional(lookup.projection.clone(), |find, projection| {
+                find.projection(projection)
+            })
             .read_concern(ReadConcern::majority())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .session(&mut session)

@@ -14,12 +14,14 @@ mod policy;
 mod position;
 mod prefetch;
 mod preflight;
+mod projection;
 mod scan;
 mod scope;
 mod task;
 
 pub use policy::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent};
 pub use position::StartAt;
+pub use projection::Projection;
 
 pub(crate) use ahead::check_reached;
 pub(crate) use batch::Batch;
@@ -31,6 +33,7 @@ pub(crate) use plan::Plan;
 pub(crate) use policy::StreamPolicy;
 pub(crate) use position::{Mark, Position};
 pub(crate) use preflight::preflight;
+pub(crate) use projection::{of_find, reads};
 pub(crate) use scan::{Page, Part, Scan, collections};
 pub(crate) use scope::Scope;
 pub(crate) use task::{SourceTask, Wishes};

@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     DocumentModes, OnOversizeEvent, Position, Scope, StreamPolicy, oversize::header_stages,
-    patience::Patience, preflight::Abilities,
+    patience::Patience, preflight::Abilities, projection,
 };
 use crate::{
     config::Config,
+    extract::Reads,
     filter::{Selection, merged},
 };
 
@@ -37,12 +38,14 @@ impl Plan {
 
     pub(crate) fn new(
         selections: &[Selection],
+        reads: &Reads,
         default_database: &str,
         abilities: Abilities,
         config: Config,
     ) -> Self {
         let scope = Scope::covering(selections, default_database);
         let mut stages = merged(selections, &scope);
+        stages.extend(projection::stage(reads, abilities.modes));
         if abilities.splits_events && config.stream.oversize_event == OnOversizeEvent::Split {
             stages.push(doc! { "$changeStreamSplitLargeEvent": {} });
         }

@@ -87,7 +87,7 @@ impl Position {
         match token.cluster_time() {
             Some(time) => {
                 tracing::warn!(
-                    "the handlers' filters or document modes changed since the last checkpoint; going on \
+                    "the handlers' filters, document modes or projection changed since the last checkpoint; going on \
                      from its time, so that events of that time may come again"
                 );
                 Self::OperationTime(ClusterTime(time))

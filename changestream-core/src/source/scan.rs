@@ -34,6 +34,8 @@ pub(crate) struct Scan {
     database: String,
     collection: String,
     filter: RawDocumentBuf,
+    /// What is had of each document, where it is not all.
+    projection: Option<RawDocumentBuf>,
     /// How long a reply may take before its connection counts as dead.
     patience: Duration,
 }
@@ -70,6 +72,7 @@ impl Scan {
         database: &str,
         collection: &str,
         filter: RawDocumentBuf,
+        projection: Option<RawDocumentBuf>,
         patience: Duration,
     ) -> Self {
         Self {
@@ -77,6 +80,7 @@ impl Scan {
             database: database.to_owned(),
             collection: collection.to_owned(),
             filter,
+            projection,
             patience,
         }
     }
@@ -166,6 +170,9 @@ impl Scan {
             "batchSize": limit,
             "readConcern": { "level": "majority", "afterClusterTime": since },
         };
+        if let Some(projection) = &self.projection {
+            find.append(bson::cstr!("projection"), projection.clone());
+        }
         if let Part::Range { from, after, to } = part {
             if let Some(min) = after.or(*from) {
                 find.append(bson::cstr!("min"), min.to_owned());
