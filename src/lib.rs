@@ -41,6 +41,13 @@
 //! your own.
 //! The signatures decide which documents the server is asked for.
 //!
+//! # Projection
+//!
+//! With [`RuntimeBuilder::projection`] and [`Projection::Fields`], the server sends of these documents only the
+//! top-level fields that the handlers of the runtime read: those of the structs that they take, and those of `key` and
+//! `field`. Handlers see the same values as without it. [`Projection`] says what else sees less, and
+//! [`FromChange::reads`] how an extractor of your own tells what it reads.
+//!
 //! # Batches
 //!
 //! With `batch(max = 500, within = "200ms")` a handler takes a `Vec` of one extractor, and beside it [`State`],
@@ -81,6 +88,7 @@
 //! once more, oldest first, into the handler or sink that failed; a letter is removed after that succeeded,
 //! and otherwise kept with the new error. [`Runtime::replay`] does it without running. The command
 //! `changestream dead-letters` (crate `changestream-cli`) does all of this from outside.
+//!
 //! # Duplicates
 //!
 //! Delivery is at least once: after a crash, events come again, with the same [`EventId`]. A handler that takes a

@@ -196,8 +196,9 @@ impl<S, D> RuntimeBuilder<S, D> {
 
     /// How much of its documents the server sends with each event; all by default.
     ///
-    /// To leave out what no handler reads saves bytes on the wire and in memory, and time of the server's where
-    /// documents are large.
+    /// To leave out what no handler reads saves bytes on the wire and in memory. It saves time of the server's where
+    /// documents are large and handlers take few of their fields, and else costs some: each field that is sent has to be
+    /// found.
     pub fn projection(mut self, projection: Projection) -> Self {
         self.config.projection = projection;
         self

@@ -20,6 +20,7 @@ pub enum Projection {
     /// extractors tell ([`FromChange::reads`](crate::FromChange::reads)): what a handler takes decodes to the same
     /// values. Where one reads whole documents, as with `FullDocument<bson::Document>`, all are sent whole.
     ///
+    /// Only top-level fields are told apart, and each is sent whole: a part of a nested one could decode to something else.
     /// What a handler names in [`key`](crate::HandlerSpec::key) or [`fields`](crate::HandlerSpec::fields) is sent too.
     /// Rows of snapshots come with these fields and `_id`.
     ///
@@ -27,7 +28,8 @@ pub enum Projection {
     /// letters. A dead letter that is replayed when the handler's type has a further field lacks that field. The
     /// events of a `TestRuntime` are as the test made them.
     ///
-    /// A `Deserialize` written by hand that calls `deserialize_struct` must name every field that it looks at.
+    /// A `Deserialize` written by hand that calls `deserialize_struct` must name every field that it looks at. For the sake
+    /// of a field that is not sent, as a text that is no UTF-8, no document is rejected.
     Fields,
 }
 
