@@ -33,11 +33,23 @@ const LOG_LINES: usize = 15;
 const REPLICA_SET: &str = "rs0";
 
 /// What is common to all servers of a builder.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) version: Option<ServerVersion>,
     pub(crate) oplog_size_mb: Option<u32>,
+    pub(crate) cache_size_gb: f64,
     pub(crate) args: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: None,
+            oplog_size_mb: None,
+            cache_size_gb: 0.5,
+            args: Vec::new(),
+        }
+    }
 }
 
 /// The user that may do everything on a server with authorization, and its password.
@@ -60,13 +72,16 @@ impl Node {
         let mongod = blocking(move || Mongod::find_or_fetch(version)).await?;
         let mut args: Vec<String> = [
             "--bind_ip=127.0.0.1",
-            "--wiredTigerCacheSizeGB=0.5",
             "--nounixsocket",
             "--setParameter=enableTestCommands=1",
             "--setParameter=diagnosticDataCollectionEnabled=false",
         ]
         .map(str::to_owned)
         .into();
+        args.push(format!(
+            "--wiredTigerCacheSizeGB={}",
+            settings.cache_size_gb
+        ));
         if replicated {
             args.push(format!("--replSet={REPLICA_SET}"));
         }

@@ -121,6 +121,12 @@ impl MongoServerBuilder {
         self
     }
 
+    /// The memory for the server's own cache in gigabytes, 0.5 by default.
+    pub fn cache_size_gb(mut self, size: f64) -> Self {
+        self.settings.cache_size_gb = size;
+        self
+    }
+
     /// A further argument for `mongod`, as in `--setParameter=periodicNoopIntervalSecs=1`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.settings.args.push(arg.into());
