@@ -1,0 +1,101 @@
+//! The driver's own loop, as everyone writes it.
+
+use std::{future::ready, hint::black_box, pin::pin};
+
+use bson::doc;
+use futures::{StreamExt, TryStreamExt, future::try_join_all};
+use mongodb::{
+    change_stream::{ChangeStream, event::ChangeStreamEvent},
+    options::ClientOptions,
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Figures, Result,
+    backlog::{END, Item, collection},
+    comparison::Job,
+    measure::Meter,
+};
+
+/// What suits the driver best: without it, a reply has up to 16 MB.
+pub(crate) const BATCH_SIZE: u32 = 5_000;
+
+pub(crate) async fn typed(job: Job) -> Result<Figures> {
+    drain(job, async |item: Item| {
+        black_box(item.quantity);
+    })
+    .await
+}
+
+/// Drains with `ChangeStreamEvent<T>`, and gives each document to `work`.
+pub(crate) async fn drain<T>(job: Job, mut work: impl AsyncFnMut(T)) -> Result<Figures>
+where
+    T: DeserializeOwned + Unpin + Send + Sync,
+{
+    let meter = Meter::start(&job.client).await?;
+    let items = job.database.collection::<T>(&collection(0));
+    let watch = items.watch().start_at_operation_time(job.start);
+    let stream = watch.batch_size(BATCH_SIZE).await?;
+    follow(job, meter, stream, &mut work).await
+}
+
+/// The same with the inserts of all collections of the database.
+pub(crate) async fn typed_of_database(job: Job) -> Result<Figures> {
+    let meter = Meter::start(&job.client).await?;
+    let inserts = doc! { "$match": { "operationType": "insert", "ns.coll": { "$ne": END } } };
+    let watch = job.database.watch().pipeline([inserts]);
+    let watch = watch.start_at_operation_time(job.start);
+    let stream = watch.batch_size(BATCH_SIZE).await?.with_type();
+    follow(job, meter, stream, &mut async |item: Item| {
+        black_box(item.quantity);
+    })
+    .await
+}
+
+async fn follow<T>(
+    job: Job,
+    meter: Meter,
+    mut stream: ChangeStream<ChangeStreamEvent<T>>,
+    work: &mut impl AsyncFnMut(T),
+) -> Result<Figures>
+where
+    T: DeserializeOwned + Unpin + Send + Sync,
+{
+    for _ in 0..job.events {
+        let event = stream.next().await.ok_or("the stream ended")??;
+        work(event.full_document.ok_or("an insert without document")?).await;
+    }
+    meter.stop(job.events).await
+}
+
+/// As many change streams as handlers, each of one collection.
+pub(crate) async fn cursors(job: Job, cursors: usize, collections: usize) -> Result<Figures> {
+    let uri = crate::server_uri()?;
+    let mut options = ClientOptions::parse(uri).await?;
+    // Each open stream has a connection.
+    options.max_pool_size = Some(u32::try_from(cursors)? + 10);
+    let database = mongodb::Client::with_options(options)?.database(job.database.name());
+    let meter = Meter::start(&job.client).await?;
+    let share = job.events / collections as u64;
+    let drains = (0..cursors).map(|n| {
+        let items = database.collection::<Item>(&collection(n % collections));
+        async move {
+            let stream = items
+                .watch()
+                .start_at_operation_time(job.start)
+                .batch_size(BATCH_SIZE)
+                .await?;
+            let share = usize::try_from(share)?;
+            let events = pin!(stream.take(share));
+            events
+                .try_for_each(|event| {
+                    black_box(event.full_document.map(|item| item.quantity));
+                    ready(Ok(()))
+                })
+                .await?;
+            Result::Ok(())
+        }
+    });
+    try_join_all(drains).await?;
+    meter.stop(job.events).await
+}

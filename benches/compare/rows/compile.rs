@@ -1,0 +1,162 @@
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Instant, SystemTime},
+};
+
+use crate::{
+    Figures, Result,
+    backlog::Backlog,
+    comparison::{Bound, Comparison, Contestant, Job, Target},
+    measure::Measure,
+};
+
+const MORE: usize = 100;
+/// What documents there are; both crates have the types of all.
+const TYPES: usize = 20;
+
+const WORKSPACE: &str = r#"
+[workspace]
+members = ["one", "many"]
+resolver = "3"
+"#;
+
+const MANIFEST: &str = r#"
+[package]
+name = "NAME"
+version = "0.1.0"
+edition = "2024"
+
+[dependencies]
+changestream = { path = "CHANGESTREAM" }
+mongodb = { version = "3.9", default-features = false, features = ["bson-3", "compat-3-3-0", "rustls-tls"] }
+serde = { version = "1", features = ["derive"] }
+tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
+"#;
+
+const MAIN: &str = r#"
+use changestream::prelude::*;
+use serde::Deserialize;
+
+#[tokio::main]
+async fn main() -> Result<(), changestream::Error> {
+    let client = mongodb::Client::with_uri_str("mongodb://localhost").await?;
+    Runtime::builder(client.database("shop"))
+        .name("compiled")
+        .handlers(handlers![HANDLERS])
+        .build()?
+        .run_until(shutdown_signal())
+        .await
+}
+"#;
+
+pub(crate) fn comparison() -> Comparison {
+    Comparison {
+        name: "compile".into(),
+        about: "incremental debug build after a change in a handler's body: (101 handlers - 1 handler) / 100".into(),
+        backlog: Backlog::Empty,
+        events: 1,
+        contestants: vec![Contestant::new("changestream", compile)],
+        columns: vec![Measure::CompileTime],
+        targets: vec![Target {
+            what: "compile time of a handler in ms",
+            measure: Measure::CompileTime,
+            of: 0,
+            against: None,
+            bound: Bound::AtMost(20.0),
+        }],
+        plot: None,
+    }
+}
+
+async fn compile(_: Job) -> Result<Figures> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("Cargo.toml"), WORKSPACE)?;
+    let lock = folder.join("Cargo.lock");
+    if !lock.exists() {
+        fs::copy(root().join("Cargo.lock"), lock)?;
+    }
+    let one = build(&folder, "one", 1)?;
+    let many = build(&folder, "many", 1 + MORE)?;
+    let each = (many - one) * 1e3 / MORE as f64;
+    Ok(Figures::from([(Measure::CompileTime, each)]))
+}
+
+/// How long it takes in seconds to build once more after a change.
+fn build(folder: &Path, name: &str, handlers: usize) -> Result<f64> {
+    let source = folder.join(name).join("src");
+    fs::create_dir_all(&source)?;
+    let manifest = MANIFEST.replace("NAME", name);
+    let manifest = manifest.replace("CHANGESTREAM", &root().display().to_string());
+    write_if_new(folder.join(name).join("Cargo.toml"), &manifest)?;
+    write_if_new(source.join("main.rs"), &main(handlers, "unchanged")?)?;
+    cargo(folder, name)?;
+    let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos();
+    fs::write(source.join("main.rs"), main(handlers, &now.to_string())?)?;
+    let begin = Instant::now();
+    cargo(folder, name)?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn write_if_new(file: PathBuf, text: &str) -> Result<()> {
+    if !file.exists() || file.ends_with("Cargo.toml") {
+        fs::write(file, text)?;
+    }
+    Ok(())
+}
+
+fn cargo(folder: &Path, package: &str) -> Result<()> {
+    let status = Command::new("cargo")
+        .args(["build", "--quiet", "--package", package])
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", folder.join("target"))
+        .env("CARGO_INCREMENTAL", "1")
+        .env_remove("RUSTFLAGS")
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err("the handlers do not compile".into()),
+    }
+}
+
+/// The program, with `changed` in the body of the first handler.
+fn main(handlers: usize, changed: &str) -> Result<String> {
+    let names: Vec<_> = (0..handlers).map(|n| format!("handler_{n}")).collect();
+    let mut text = MAIN.replace("HANDLERS", &names.join(", "));
+    for n in 0..TYPES {
+        write!(
+            text,
+            r#"
+#[derive(Debug, Deserialize)]
+struct Document{n} {{ id: i64, name: String, status: String, total: f64, tags: Vec<String>, note: Option<String> }}
+"#
+        )?;
+    }
+    for (n, name) in names.iter().enumerate() {
+        let document = n % TYPES;
+        let what = match n % 3 {
+            0 => r#"op = "insert""#,
+            1 => r#"field = "status""#,
+            _ => r#"op = ["insert", "replace"]"#,
+        };
+        let body = if n == 0 { changed } else { "unchanged" };
+        write!(
+            text,
+            r#"
+#[on_change(coll = "documents_{document}", {what})]
+async fn {name}(FullDocument(document): FullDocument<Document{document}>, id: EventId) -> Result<(), HandlerError> {{
+    println!("{body} {{document:?}} {{id}}");
+    Ok(())
+}}
+"#
+        )?;
+    }
+    Ok(text)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,116 @@
+//! How cost grows, one plot each: with handlers, with the size of events, with lanes.
+
+use changestream::prelude::*;
+
+use super::wait::{SHARE, driver_loop, item_waited_for};
+use crate::{
+    backlog::Backlog,
+    comparison::{Comparison, Contestant, Plot},
+    driver,
+    measure::Measure,
+    sdk,
+};
+
+const HANDLERS: [usize; 4] = [1, 10, 30, 100];
+const SIZES: [usize; 3] = [220, 2 << 10, 20 << 10];
+/// With the share of the backlog that they get: with one lane it takes as long as the driver's loop.
+const LANES: [(usize, u64); 4] = [(1, SHARE), (4, SHARE / 4), (16, SHARE / 16), (64, 1)];
+
+pub(crate) fn comparisons(events: u64) -> Vec<Comparison> {
+    let mut all = vec![handlers(events), lanes(events)];
+    all.extend(SIZES.map(|bytes| size(events, bytes)));
+    all
+}
+
+fn handlers(events: u64) -> Comparison {
+    let collections = HANDLERS[HANDLERS.len() - 1];
+    let with = move |handlers: usize| {
+        let run = move |job| {
+            let handler = move |n: usize| {
+                let own = (0..collections).filter(move |c| c % handlers == n);
+                sdk::inserts(format!("handler_{n}"), own)
+            };
+            sdk::drain(job, (0..handlers).map(handler).collect(), |b| b)
+        };
+        Contestant::new(format!("changestream, {handlers}"), run)
+            .at("changestream", handlers as f64)
+    };
+    let driver = Contestant::new("driver, typed", driver::typed_of_database);
+    Comparison {
+        name: "growth-handlers".into(),
+        about: "inserts into 100 collections, which so many handlers share".into(),
+        backlog: Backlog::Inserts {
+            collections,
+            bytes: 220,
+        },
+        events,
+        contestants: [driver].into_iter().chain(HANDLERS.map(with)).collect(),
+        columns: vec![
+            Measure::EventsPerSecond,
+            Measure::ClientCpu,
+            Measure::ServerCpu,
+        ],
+        targets: Vec::new(),
+        plot: Some(Plot {
+            file: "cpu-by-handlers",
+            x: "handlers",
+            y: Measure::ClientCpu,
+        }),
+    }
+}
+
+fn size(events: u64, bytes: usize) -> Comparison {
+    Comparison {
+        name: format!("growth-size-{bytes}"),
+        about: format!("inserts of about {bytes} bytes"),
+        backlog: Backlog::Inserts {
+            collections: 1,
+            bytes,
+        },
+        // The backlogs are about as large.
+        events: events * SIZES[0] as u64 / bytes as u64,
+        contestants: vec![
+            Contestant::new("driver, typed", driver::typed).at("driver, typed", bytes as f64),
+            Contestant::new("changestream", sdk::typed).at("changestream", bytes as f64),
+        ],
+        columns: vec![
+            Measure::EventsPerSecond,
+            Measure::ClientCpu,
+            Measure::ServerCpu,
+            Measure::PeakMemory,
+        ],
+        targets: Vec::new(),
+        plot: Some(Plot {
+            file: "cpu-by-size",
+            x: "bytes of the document",
+            y: Measure::ClientCpu,
+        }),
+    }
+}
+
+fn lanes(events: u64) -> Comparison {
+    let with = |(lanes, share): (usize, u64)| {
+        let run = move |job| {
+            sdk::drain(job, handlers![item_waited_for], move |builder| {
+                builder.concurrency(lanes)
+            })
+        };
+        Contestant::new(format!("changestream, {lanes}"), run)
+            .share(share)
+            .at("changestream", lanes as f64)
+    };
+    Comparison {
+        name: "growth-lanes".into(),
+        about: "inserts of about 220 bytes, 1 ms of waiting for each, on so many lanes".into(),
+        backlog: Backlog::PLAIN,
+        events,
+        contestants: [driver_loop()].into_iter().chain(LANES.map(with)).collect(),
+        columns: vec![Measure::EventsPerSecond, Measure::ClientCpu],
+        targets: Vec::new(),
+        plot: Some(Plot {
+            file: "rate-by-lanes",
+            x: "lanes",
+            y: Measure::EventsPerSecond,
+        }),
+    }
+}

@@ -1,0 +1,202 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use changestream::prelude::*;
+use futures::{StreamExt, future::try_join};
+use mongodb::{
+    Client,
+    change_stream::{ChangeStream, event::ChangeStreamEvent},
+    options::WriteConcern,
+};
+use tokio::{sync::Notify, time::interval};
+
+use crate::{
+    Figures, Result,
+    backlog::{Backlog, Item, collection},
+    comparison::{Bound, Comparison, Contestant, Job, Target},
+    measure::Measure,
+    sdk::{self, Handled},
+};
+
+const PERIOD: Duration = Duration::from_millis(5);
+
+pub(crate) fn comparison(events: u64) -> Comparison {
+    let target = |what, measure| Target {
+        what,
+        measure,
+        of: 1,
+        against: Some(0),
+        bound: Bound::AtMost(1.1),
+    };
+    Comparison {
+        name: "latency".into(),
+        about: "200 inserts/s with majority write concern, by the process that handles them; \
+                an event that comes before the acknowledgement counts as 0, in ratios as 1 us"
+            .into(),
+        backlog: Backlog::Empty,
+        events: events / 100,
+        contestants: vec![
+            Contestant::new("driver, typed", with_driver),
+            Contestant::new("changestream", with_changestream),
+        ],
+        columns: vec![
+            Measure::LatencyP50,
+            Measure::LatencyP99,
+            Measure::FromWriteP50,
+            Measure::FromWriteP99,
+        ],
+        targets: vec![
+            target("p50 from acknowledgement", Measure::LatencyP50),
+            target("p99 from acknowledgement", Measure::LatencyP99),
+            target("p50 from write", Measure::FromWriteP50),
+            target("p99 from write", Measure::FromWriteP99),
+        ],
+        plot: None,
+    }
+}
+
+/// When what happened to each item, in nanoseconds from one clock.
+#[derive(Clone)]
+struct Times(Arc<Inner>);
+
+struct Inner {
+    clock: Instant,
+    items: Vec<ItemTimes>,
+    left: AtomicU64,
+    all: Notify,
+}
+
+#[derive(Default)]
+struct ItemTimes {
+    written: AtomicU64,
+    acknowledged: AtomicU64,
+    handled: AtomicU64,
+}
+
+impl Times {
+    fn new(items: u64) -> Self {
+        Self(Arc::new(Inner {
+            clock: Instant::now(),
+            items: (0..items).map(|_| ItemTimes::default()).collect(),
+            left: AtomicU64::new(items),
+            all: Notify::new(),
+        }))
+    }
+
+    fn note(&self, place: &AtomicU64) {
+        let nanos = u64::try_from(self.0.clock.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        place.store(nanos, Ordering::Relaxed);
+    }
+
+    fn handled(&self, item: &Item) {
+        // Items of an earlier run are not of this one.
+        let Some(times) = item
+            .id
+            .checked_sub(first_id())
+            .and_then(|n| self.0.items.get(n as usize))
+        else {
+            return;
+        };
+        self.note(&times.handled);
+        if self.0.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.all.notify_one();
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let percentiles = |from: fn(&ItemTimes) -> &AtomicU64| {
+            let items = self.0.items.iter();
+            let mut nanos: Vec<_> = items
+                .map(|item| {
+                    let handled = item.handled.load(Ordering::Relaxed);
+                    handled.saturating_sub(from(item).load(Ordering::Relaxed))
+                })
+                .collect();
+            nanos.sort_unstable();
+            let at = |percent: usize| nanos[nanos.len() * percent / 100] as f64 / 1e3;
+            (at(50), at(99))
+        };
+        let (p50, p99) = percentiles(|item| &item.acknowledged);
+        let (write_p50, write_p99) = percentiles(|item| &item.written);
+        Figures::from([
+            (Measure::LatencyP50, p50),
+            (Measure::LatencyP99, p99),
+            (Measure::FromWriteP50, write_p50),
+            (Measure::FromWriteP99, write_p99),
+        ])
+    }
+}
+
+/// Of the items of this process, which have ids that no other one's have.
+fn first_id() -> u64 {
+    u64::from(std::process::id()) << 32
+}
+
+/// Writes all items, and waits until they are handled.
+async fn write(job: &Job, times: &Times) -> Result<Figures> {
+    // The stream's client has a connection that is taken; this one has none to wait for.
+    let client = Client::with_uri_str(crate::server_uri()?).await?;
+    let database = client.database(job.database.name());
+    let items = database.collection::<Item>(&collection(0));
+    let mut clock = interval(PERIOD);
+    for (id, item) in (first_id()..).zip(&times.0.items) {
+        clock.tick().await;
+        times.note(&item.written);
+        items
+            .insert_one(Item::new(id, Item::LEAST_BYTES))
+            .write_concern(WriteConcern::majority())
+            .await?;
+        times.note(&item.acknowledged);
+    }
+    times.0.all.notified().await;
+    Ok(times.figures())
+}
+
+async fn with_driver(job: Job) -> Result<Figures> {
+    let times = Times::new(job.events);
+    let items = job.database.collection::<Item>(&collection(0));
+    let stream: ChangeStream<ChangeStreamEvent<Item>> = items.watch().await?;
+    let read = tokio::spawn(read(stream, times.clone()));
+    let (figures, ()) = try_join(write(&job, &times), async { Ok(read.await??) }).await?;
+    Ok(figures)
+}
+
+async fn read(
+    mut stream: ChangeStream<ChangeStreamEvent<Item>>,
+    times: Times,
+) -> mongodb::error::Result<()> {
+    for _ in 0..times.0.items.len() {
+        if let Some(event) = stream.next().await
+            && let Some(item) = event?.full_document
+        {
+            times.handled(&item);
+        }
+    }
+    Ok(())
+}
+
+#[on_change(coll = "items", op = "insert")]
+async fn item_timed(FullDocument(item): FullDocument<Item>, State(times): State<Times>) -> Handled {
+    times.handled(&item);
+    Ok(())
+}
+
+async fn with_changestream(job: Job) -> Result<Figures> {
+    let times = Times::new(job.events);
+    let runtime = Runtime::builder(job.database.clone())
+        .name(format!("bench-{}", std::process::id()))
+        .state(times.clone())
+        .handlers(handlers![item_timed])
+        .build()?;
+    let health = runtime.health();
+    sdk::run_until(runtime, async {
+        health.ready().await;
+        write(&job, &times).await
+    })
+    .await
+}

@@ -1,0 +1,68 @@
+use std::time::Instant;
+
+use changestream::prelude::*;
+use futures::StreamExt;
+use mongodb::change_stream::{ChangeStream, event::ChangeStreamEvent};
+
+use crate::{
+    Figures, Result,
+    backlog::{Backlog, Item, collection},
+    comparison::{Bound, Comparison, Contestant, Job, Target},
+    measure::Measure,
+    sdk::{self, Seen, item_inserted},
+};
+
+pub(crate) fn comparison() -> Comparison {
+    Comparison {
+        name: "startup".into(),
+        about: "from building to the first event, on a client that is connected".into(),
+        backlog: Backlog::PLAIN,
+        events: 1,
+        contestants: vec![
+            Contestant::new("driver, typed", with_driver),
+            Contestant::new("changestream", with_changestream),
+        ],
+        columns: vec![Measure::FirstEvent],
+        targets: vec![Target {
+            what: "time to first event",
+            measure: Measure::FirstEvent,
+            of: 1,
+            against: Some(0),
+            bound: Bound::AtMost(1.2),
+        }],
+        plot: None,
+    }
+}
+
+fn since(begin: Instant) -> Figures {
+    Figures::from([(Measure::FirstEvent, begin.elapsed().as_secs_f64() * 1e3)])
+}
+
+async fn connect(job: &Job) -> Result<()> {
+    job.database.run_command(bson::doc! { "ping": 1 }).await?;
+    Ok(())
+}
+
+async fn with_driver(job: Job) -> Result<Figures> {
+    connect(&job).await?;
+    let begin = Instant::now();
+    let items = job.database.collection::<Item>(&collection(0));
+    let watch = items.watch().start_at_operation_time(job.start);
+    let mut stream: ChangeStream<ChangeStreamEvent<Item>> = watch.await?;
+    stream.next().await.ok_or("the stream ended")??;
+    Ok(since(begin))
+}
+
+async fn with_changestream(job: Job) -> Result<Figures> {
+    connect(&job).await?;
+    let begin = Instant::now();
+    let seen = Seen::expecting(1);
+    let runtime = sdk::builder(&job, seen.clone())
+        .handlers(handlers![item_inserted])
+        .build()?;
+    sdk::run_until(runtime, async {
+        seen.all().await;
+        Ok(since(begin))
+    })
+    .await
+}
