@@ -11,6 +11,7 @@ use crate::{
 };
 
 const SIZE: (u32, u32) = (720, 420);
+const FONT: (&str, u32) = ("sans-serif", 15);
 const COLORS: [RGBColor; 3] = [RGBColor(11, 110, 79), RGBColor(196, 78, 48), BLUE];
 
 /// Draws all plots of these comparisons into a folder. Comparisons of one file are one plot.
@@ -44,10 +45,12 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
             None => level.push((contestant.label.as_str(), spread.median)),
         }
     }
-    let xs: Vec<_> = series.values().flatten().map(|(x, _)| *x).collect();
-    let (least, most) = xs
-        .iter()
-        .fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    let mut xs: Vec<_> = series.values().flatten().map(|(x, _)| *x).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let (Some(&least), Some(&most)) = (xs.first(), xs.last()) else {
+        return Ok(());
+    };
     for (name, y) in level {
         series.insert(name, vec![(least, y), (most, y)]);
     }
@@ -60,10 +63,12 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(76)
-        .build_cartesian_2d((least..most).log_scale(), 0.0..top)?;
+        .build_cartesian_2d((least..most).log_scale().with_key_points(xs), 0.0..top)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
+        .label_style(FONT)
+        .axis_desc_style(FONT)
         .x_desc(plot.x)
         .y_desc(plot.y.title())
         .draw()?;
@@ -80,6 +85,7 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
     }
     chart
         .configure_series_labels()
+        .label_font(FONT)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .position(SeriesLabelPosition::MiddleRight)

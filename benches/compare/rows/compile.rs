@@ -1,10 +1,4 @@
-use std::{
-    fmt::Write,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Instant, SystemTime},
-};
+use std::{fmt::Write as _, fs, path::Path, process::Command, time::Instant};
 
 use crate::{
     Figures, Result,
@@ -79,33 +73,32 @@ async fn compile(_: Job) -> Result<Figures> {
     if !lock.exists() {
         fs::copy(root().join("Cargo.lock"), lock)?;
     }
-    let one = build(&folder, "one", 1)?;
-    let many = build(&folder, "many", 1 + MORE)?;
-    let each = (many - one) * 1e3 / MORE as f64;
+    let crates = [("one", 1), ("many", 1 + MORE)];
+    for (name, handlers) in crates {
+        write(&folder.join(name), name, handlers)?;
+    }
+    let [one, many] = crates.map(|(name, handlers)| rebuild(&folder, name, handlers));
+    let each = (many? - one?) * 1e3 / MORE as f64;
     Ok(Figures::from([(Measure::CompileTime, each)]))
 }
 
-/// How long it takes in seconds to build once more after a change.
-fn build(folder: &Path, name: &str, handlers: usize) -> Result<f64> {
-    let source = folder.join(name).join("src");
-    fs::create_dir_all(&source)?;
+fn write(folder: &Path, name: &str, handlers: usize) -> Result<()> {
+    fs::create_dir_all(folder.join("src"))?;
     let manifest = MANIFEST.replace("NAME", name);
     let manifest = manifest.replace("CHANGESTREAM", &root().display().to_string());
-    write_if_new(folder.join(name).join("Cargo.toml"), &manifest)?;
-    write_if_new(source.join("main.rs"), &main(handlers, "unchanged")?)?;
+    fs::write(folder.join("Cargo.toml"), manifest)?;
+    fs::write(folder.join("src/main.rs"), main(handlers, "unchanged")?)?;
+    Ok(())
+}
+
+/// How long it takes in seconds to build once more after a change.
+fn rebuild(folder: &Path, name: &str, handlers: usize) -> Result<f64> {
     cargo(folder, name)?;
-    let now = SystemTime::UNIX_EPOCH.elapsed()?.as_nanos();
-    fs::write(source.join("main.rs"), main(handlers, &now.to_string())?)?;
+    let source = folder.join(name).join("src/main.rs");
+    fs::write(source, main(handlers, "changed")?)?;
     let begin = Instant::now();
     cargo(folder, name)?;
     Ok(begin.elapsed().as_secs_f64())
-}
-
-fn write_if_new(file: PathBuf, text: &str) -> Result<()> {
-    if !file.exists() || file.ends_with("Cargo.toml") {
-        fs::write(file, text)?;
-    }
-    Ok(())
 }
 
 fn cargo(folder: &Path, package: &str) -> Result<()> {

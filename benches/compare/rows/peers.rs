@@ -10,7 +10,7 @@ use changestream_testkit::cache_dir;
 use crate::{
     Result,
     backlog::Backlog,
-    comparison::{Comparison, Contestant},
+    comparison::{Bound, Comparison, Contestant, Target},
     driver,
     measure::Measure,
     sdk,
@@ -26,14 +26,15 @@ pub(crate) fn comparison(events: u64) -> Result<Comparison> {
     for peer in PEERS {
         if cache.join(peer.needs).exists() {
             let cache = cache.clone();
-            contestants.push(Contestant::program(peer.label, move || {
-                (peer.command)(&cache)
-            }));
+            let program = Contestant::program(peer.label, move || (peer.command)(&cache));
+            contestants.push(program.share(peer.share));
         } else {
             let (label, name) = (peer.label, peer.name);
             about += &format!("; without {label}, which `benches/peers/fetch {name}` fetches");
         }
     }
+    let debezium = contestants.iter().position(|c| c.label == DEBEZIUM_TUNED);
+    let targets = debezium.map(against_debezium).unwrap_or_default();
     Ok(Comparison {
         name: "peers".into(),
         about,
@@ -45,9 +46,28 @@ pub(crate) fn comparison(events: u64) -> Result<Comparison> {
             Measure::ClientCpu,
             Measure::PeakMemory,
         ],
-        targets: Vec::new(),
+        targets,
         plot: None,
     })
+}
+
+fn against_debezium(debezium: usize) -> Vec<Target> {
+    let target = |what, measure, bound| Target {
+        what,
+        measure,
+        of: 1,
+        against: Some(debezium),
+        bound,
+    };
+    vec![
+        target("events/s", Measure::EventsPerSecond, Bound::AtLeast(4.0)),
+        target(
+            "client CPU per event",
+            Measure::ClientCpu,
+            Bound::AtMost(0.05),
+        ),
+        target("peak memory", Measure::PeakMemory, Bound::AtMost(0.05)),
+    ]
 }
 
 struct Peer {
@@ -55,14 +75,18 @@ struct Peer {
     label: &'static str,
     /// What is in the cache once it was fetched.
     needs: &'static str,
+    share: u64,
     command: fn(&Path) -> Command,
 }
+
+const DEBEZIUM_TUNED: &str = "Debezium 3.6, tuned, warm";
 
 const PEERS: &[Peer] = &[
     Peer {
         name: "node",
         label: "Node driver",
         needs: "node/node_modules/mongodb",
+        share: 1,
         command: |cache| {
             let mut command = Command::new("node");
             command.env("NODE_PATH", cache.join("node/node_modules"));
@@ -74,13 +98,57 @@ const PEERS: &[Peer] = &[
         name: "pymongo",
         label: "pymongo",
         needs: "pymongo/bin/python",
+        share: 1,
         command: |cache| {
             let mut command = Command::new(cache.join("pymongo/bin/python"));
             command.arg(source("pymongo/drain.py"));
             command
         },
     },
+    Peer {
+        name: "postgres",
+        label: "PostgreSQL, polled at once",
+        needs: "postgres/bin/python",
+        share: 1,
+        command: |cache| postgres(cache, "at-once"),
+    },
+    Peer {
+        name: "postgres",
+        label: "PostgreSQL, polled every 100 ms",
+        needs: "postgres/bin/python",
+        // It sees a thousand in a second.
+        share: 50,
+        command: |cache| postgres(cache, "interval"),
+    },
+    Peer {
+        name: "debezium",
+        label: "Debezium 3.6, defaults, warm",
+        needs: "debezium/classes/Drain.class",
+        share: 1,
+        command: |cache| debezium(cache, "default"),
+    },
+    Peer {
+        name: "debezium",
+        label: DEBEZIUM_TUNED,
+        needs: "debezium/classes/Drain.class",
+        share: 1,
+        command: |cache| debezium(cache, "tuned"),
+    },
 ];
+
+fn postgres(cache: &Path, when: &str) -> Command {
+    let mut command = Command::new(cache.join("postgres/bin/python"));
+    command.arg(source("postgres/drain.py")).arg(when);
+    command
+}
+
+fn debezium(cache: &Path, settings: &str) -> Command {
+    let here = |part: &str| cache.join("debezium").join(part).display().to_string();
+    let mut command = Command::new("java");
+    command.args(["-cp", &format!("{}:{}", here("classes"), here("libs/*"))]);
+    command.args(["Drain", settings]);
+    command
+}
 
 fn source(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
