@@ -61,6 +61,7 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .margin(16)
+        .margin_right(40)
         .x_label_area_size(44)
         .y_label_area_size(76)
         .build_cartesian_2d((least..most).log_scale().with_key_points(xs), 0.0..top)?;
@@ -69,6 +70,8 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
         .light_line_style(TRANSPARENT)
         .label_style(FONT)
         .axis_desc_style(FONT)
+        .x_label_formatter(&|x| x.to_string())
+        .y_label_formatter(&|y| ((y * 100.0).round() / 100.0).to_string())
         .x_desc(plot.x)
         .y_desc(plot.y.title())
         .draw()?;
@@ -88,7 +91,7 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
         .label_font(FONT)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
-        .position(SeriesLabelPosition::MiddleRight)
+        .position(SeriesLabelPosition::UpperLeft)
         .draw()?;
     root.present()?;
     Ok(())

@@ -94,6 +94,23 @@ async fn the_oplog_can_be_as_small_as_a_megabyte() {
 }
 
 #[tokio::test]
+async fn the_cache_has_the_size_that_was_asked_for() {
+    for (builder, size) in [
+        (MongoServer::builder(), 1_i64 << 29),
+        (MongoServer::builder().cache_size_gb(0.75), 3 << 28),
+    ] {
+        let server = builder.start().await.unwrap();
+        let status = doc! { "serverStatus": 1 };
+        let status = server.admin_command(status).await.unwrap();
+        let cache = status.get_document("wiredTiger").unwrap();
+        let cache = cache.get_document("cache").unwrap();
+        let configured = cache.get("maximum bytes configured").unwrap();
+        let configured = configured.as_i64().or(configured.as_i32().map(i64::from));
+        assert_eq!(configured, Some(size));
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_argument_is_shown_with_the_log() {
     let builder = MongoServer::builder().arg("--noSuchArgument");
     let error = builder.start().await.unwrap_err();

@@ -9,6 +9,7 @@ import os
 import pwd
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,12 +69,13 @@ def server():
     data = os.path.join(folder, "data")
     initdb = [f"{programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", data]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **user)
-    arguments = ["-D", data, "-k", folder, "-h", "", "-c", "log_min_messages=fatal"]
-    process = subprocess.Popen([f"{programs}/postgres", *arguments], stdout=subprocess.DEVNULL, **user)
+    arguments = ["-D", data, "-k", folder, "-h", ""]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([f"{programs}/postgres", *arguments], **silent, **user)
     try:
         yield f"host={folder} user=postgres dbname=postgres"
     finally:
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
