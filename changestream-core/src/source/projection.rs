@@ -24,8 +24,8 @@ pub enum Projection {
     /// What a handler names in [`key`](crate::HandlerSpec::key) or [`fields`](crate::HandlerSpec::fields) is sent too.
     /// Rows of snapshots come with these fields and `_id`.
     ///
-    /// The raw event has no other fields, wherever it goes: to layers, [`Change::raw`](crate::Change::raw) and dead
-    /// letters. A dead letter that is replayed when the handler's type has a further field lacks that field. The
+    /// The raw event has no other fields, wherever it goes: to layers, sinks, [`Change::raw`](crate::Change::raw) and
+    /// dead letters. A dead letter that is replayed when the handler's type has a further field lacks that field. The
     /// events of a `TestRuntime` are as the test made them.
     ///
     /// A `Deserialize` written by hand that calls `deserialize_struct` must name every field that it looks at. For the sake
