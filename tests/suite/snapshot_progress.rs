@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use changestream::{
     MemorySnapshots, MongoCheckpoints, MongoSnapshots, Operation, Saved, Snapshot, SnapshotRecord,
-    SnapshotStore, prelude::*,
+    SnapshotStore, StoreError, prelude::*,
 };
 use mongodb::bson::doc;
 use tokio::{
@@ -24,7 +25,7 @@ use crate::support::{
     Event, Scene, Seen, Started, TestResult, eventually,
     oplog::{forgetful_scene, roll_over},
     recorder,
-    snapshot::{fill, rows, runtime},
+    snapshot::{fill, rows, runtime, snapshot_is_done},
     within,
 };
 
@@ -364,4 +365,47 @@ async fn whoever_has_been_replaced_cannot_save_progress() -> TestResult {
     let scene = Scene::new().await;
     check(MongoSnapshots::new(&scene.database)).await?;
     check(MemorySnapshots::default()).await
+}
+
+/// Notes how many saves were under way at a time.
+#[derive(Clone, Debug)]
+struct Counted {
+    inner: MongoSnapshots,
+    under_way: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl SnapshotStore for Counted {
+    async fn load(&self, runtime: &str) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.inner.load(runtime).await
+    }
+
+    async fn save(&self, runtime: &str, record: &SnapshotRecord) -> Result<Saved, StoreError> {
+        let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(under_way, Ordering::SeqCst);
+        let saved = self.inner.save(runtime, record).await;
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        saved
+    }
+}
+
+#[tokio::test]
+async fn of_two_saves_the_older_one_is_never_stored_last() -> TestResult {
+    let scene = Scene::new().await;
+    let seen = Seen::default();
+    fill(&scene, 0..400).await?;
+    let store = Counted {
+        inner: MongoSnapshots::new(&scene.database),
+        under_way: Arc::default(),
+        most: Arc::default(),
+    };
+    let builder = runtime(&scene, &seen).snapshot_chunk(5).snapshot_readers(4);
+    let builder = builder.snapshot_store(store.clone());
+    let runtime = Started::new(builder.handlers([recorder(&["orders"])]));
+    seen.all(0..400).await;
+    snapshot_is_done(&scene).await;
+    runtime.stop().await?;
+    assert_eq!(store.most.load(Ordering::SeqCst), 1);
+    Ok(())
 }

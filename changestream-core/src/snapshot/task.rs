@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     future::{Future, pending},
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use futures::{
 };
 use metrics::Counter;
 use mongodb::Client;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 
 use super::{
     Chunk, Progress, Requests, Snapshot, SnapshotRecord, Windows, pacer::Pacer, reader::Reader,
@@ -253,7 +253,7 @@ impl<'a> Taking<'a> {
         is_durable: bool,
     ) -> Result<u64, Error> {
         let namespace = reader.scan.namespace();
-        let ranges = lock(record).ranges.len();
+        let ranges = record.lock().await.ranges.len();
         tracing::info!(%namespace, ranges, "taking a snapshot");
         let ranges = (0..ranges).map(|range| self.range(reader, record, range, is_durable));
         let documents = try_join_all(ranges).await?.into_iter().sum();
@@ -269,7 +269,7 @@ impl<'a> Taking<'a> {
         is_durable: bool,
     ) -> Result<u64, Error> {
         let _turn = self.readers.acquire().await;
-        let mut range = lock(record).ranges[place].clone();
+        let mut range = record.lock().await.ranges[place].clone();
         let mut documents = 0;
         while !range.done {
             let step = reader.advance(&range).await?;
@@ -277,15 +277,14 @@ impl<'a> Taking<'a> {
             documents += step.documents as u64;
             self.documents.increment(step.documents as u64);
             range.advance(step.last, step.is_last);
-            let advanced = {
-                let mut record = lock(record);
-                record.ranges[place] = range.clone();
-                record.clone()
-            };
+            // One save at a time: of two, the older one could be stored last.
+            let mut record = record.lock().await;
+            record.ranges[place] = range.clone();
             if is_durable {
-                self.task.progress.save(&advanced).await?;
+                self.task.progress.save(&record).await?;
                 crate::crash_point!("snapshot.chunk_saved");
             }
+            drop(record);
             self.pacer.pass(step.documents).await;
         }
         Ok(documents)
@@ -324,8 +323,4 @@ async fn next(requests: &mut mpsc::Receiver<Request>) -> Request {
         Some(request) => request,
         None => pending().await,
     }
-}
-
-fn lock(record: &Mutex<SnapshotRecord>) -> std::sync::MutexGuard<'_, SnapshotRecord> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,7 +22,7 @@ pub enum Projection {
     ///
     /// Only top-level fields are told apart, and each is sent whole: a part of a nested one could decode to something else.
     /// What a handler names in [`key`](crate::HandlerSpec::key) or [`fields`](crate::HandlerSpec::fields) is sent too.
-    /// Rows of snapshots come with these fields and `_id`.
+    /// Documents that are looked up and rows of snapshots come with these fields and `_id`.
     ///
     /// The raw event has no other fields, wherever it goes: to layers, sinks, [`Change::raw`](crate::Change::raw) and
     /// dead letters. A dead letter that is replayed when the handler's type has a further field lacks that field. The
