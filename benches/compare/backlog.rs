@@ -86,6 +86,11 @@ pub(crate) fn collection(n: usize) -> String {
     }
 }
 
+/// The first id of items that a contestant writes itself: no other process has them.
+pub(crate) fn first_id() -> u64 {
+    u64::from(std::process::id()) << 32
+}
+
 async fn insert(database: &Database, items: impl Iterator<Item = (usize, Item)>) -> Result<()> {
     let mut by_collection = BTreeMap::<usize, Vec<_>>::new();
     for (place, item) in items {

@@ -1,10 +1,11 @@
 //! The driver's own loop, as everyone writes it.
 
-use std::{future::ready, hint::black_box, pin::pin};
+use std::{future::ready, hint::black_box};
 
-use bson::doc;
+use bson::{Timestamp, doc};
 use futures::{StreamExt, TryStreamExt, future::try_join_all};
 use mongodb::{
+    Client,
     change_stream::{ChangeStream, event::ChangeStreamEvent},
     options::ClientOptions,
 };
@@ -68,34 +69,50 @@ where
     meter.stop(job.events).await
 }
 
-/// As many change streams as handlers, each of one collection.
+/// As many change streams as handlers, each of one collection, from the backlog's start.
 pub(crate) async fn cursors(job: Job, cursors: usize, collections: usize) -> Result<Figures> {
-    let uri = crate::server_uri()?;
-    let mut options = ClientOptions::parse(uri).await?;
+    let meter = Meter::start(&job.client).await?;
+    let streams = open_cursors(&job, cursors, collections, Some(job.start)).await?;
+    read_cursors(streams, job.events / collections as u64).await?;
+    meter.stop(job.events).await
+}
+
+/// Opens them where the backlog starts, or now.
+pub(crate) async fn open_cursors(
+    job: &Job,
+    cursors: usize,
+    collections: usize,
+    start: Option<Timestamp>,
+) -> Result<Vec<ChangeStream<ChangeStreamEvent<Item>>>> {
+    let mut options = ClientOptions::parse(crate::server_uri()?).await?;
     // Each open stream has a connection.
     options.max_pool_size = Some(u32::try_from(cursors)? + 10);
-    let database = mongodb::Client::with_options(options)?.database(job.database.name());
-    let meter = Meter::start(&job.client).await?;
-    let share = job.events / collections as u64;
-    let drains = (0..cursors).map(|n| {
+    let database = Client::with_options(options)?.database(job.database.name());
+    let open = (0..cursors).map(|n| {
         let items = database.collection::<Item>(&collection(n % collections));
         async move {
-            let stream = items
-                .watch()
-                .start_at_operation_time(job.start)
-                .batch_size(BATCH_SIZE)
-                .await?;
-            let share = usize::try_from(share)?;
-            let events = pin!(stream.take(share));
-            events
-                .try_for_each(|event| {
-                    black_box(event.full_document.map(|item| item.quantity));
-                    ready(Ok(()))
-                })
-                .await?;
-            Result::Ok(())
+            let watch = items.watch().batch_size(BATCH_SIZE);
+            match start {
+                Some(start) => watch.start_at_operation_time(start).await,
+                None => watch.await,
+            }
         }
     });
-    try_join_all(drains).await?;
-    meter.stop(job.events).await
+    Ok(try_join_all(open).await?)
+}
+
+/// Reads so many events from each.
+pub(crate) async fn read_cursors(
+    streams: Vec<ChangeStream<ChangeStreamEvent<Item>>>,
+    events: u64,
+) -> Result<()> {
+    let events = usize::try_from(events)?;
+    let read = streams.into_iter().map(|stream| {
+        stream.take(events).try_for_each(|event| {
+            black_box(event.full_document.map(|item| item.quantity));
+            ready(Ok(()))
+        })
+    });
+    try_join_all(read).await?;
+    Ok(())
 }

@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::interval};
 
 use crate::{
     Figures, Result,
-    backlog::{Backlog, Item, collection},
+    backlog::{Backlog, Item, collection, first_id},
     comparison::{Bound, Comparison, Contestant, Job, Target},
     measure::Measure,
     sdk::{self, Handled},
@@ -130,11 +130,6 @@ impl Times {
             (Measure::FromWriteP99, write_p99),
         ])
     }
-}
-
-/// Of the items of this process, which have ids that no other one's have.
-fn first_id() -> u64 {
-    u64::from(std::process::id()) << 32
 }
 
 /// Writes all items, and waits until they are handled.

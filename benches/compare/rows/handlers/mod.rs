@@ -1,3 +1,5 @@
+mod live;
+
 use bson::{Document, doc};
 use changestream::{Operation, prelude::*};
 
@@ -16,7 +18,12 @@ const COLLECTIONS: usize = 20;
 const FIELDS: [&str; 5] = ["category", "name", "quantity", "sku", "status"];
 
 pub(crate) fn comparisons(events: u64) -> Vec<Comparison> {
-    vec![inserts(events), updates(events), server(events / 10)]
+    vec![
+        inserts(events),
+        updates(events),
+        server(events / 10),
+        live::comparison(events / 100),
+    ]
 }
 
 fn inserts(events: u64) -> Comparison {
@@ -56,7 +63,8 @@ fn inserts(events: u64) -> Comparison {
 fn updates(events: u64) -> Comparison {
     Comparison {
         name: "handlers-updates".into(),
-        about: "updates of 5 fields in 20 collections; 100 handlers, each of one field".into(),
+        about: "updates of 5 fields in 20 collections; 100 handlers, each of one field of one"
+            .into(),
         backlog: Backlog::Updates {
             collections: COLLECTIONS,
             update: |n| {
@@ -70,7 +78,8 @@ fn updates(events: u64) -> Comparison {
             Contestant::new("1 handler", |job| {
                 let all = HandlerSpec::new("all", item_updated)
                     .collections((0..COLLECTIONS).map(collection))
-                    .operations([Operation::Update]);
+                    .operations([Operation::Update])
+                    .fields(FIELDS);
                 sdk::drain(job, vec![all], |b| b)
             }),
             Contestant::new("100 handlers", |job| {
@@ -120,21 +129,29 @@ fn server(events: u64) -> Comparison {
             Contestant::new("changestream, 100 handlers", hundred_on_inserts),
         ],
         columns: columns(),
-        targets: vec![Target {
-            what: "server CPU per event",
-            measure: Measure::ServerCpu,
-            of: 1,
-            against: Some(0),
-            bound: Bound::AtMost(1.0 / 30.0),
-        }],
+        targets: vec![cursor_per_handler()],
         plot: None,
     }
 }
 
 async fn hundred_on_inserts(job: Job) -> Result<Figures> {
-    let handler = |n: usize| sdk::inserts(format!("handler_{n}"), [n % COLLECTIONS]);
     let calls = job.events * (HANDLERS / COLLECTIONS) as u64;
-    sdk::drain_until(job, calls, (0..HANDLERS).map(handler).collect(), |b| b).await
+    sdk::drain_until(job, calls, hundred(), |b| b).await
+}
+
+fn hundred() -> Vec<HandlerSpec<Seen>> {
+    let handler = |n: usize| sdk::inserts(format!("handler_{n}"), [n % COLLECTIONS]);
+    (0..HANDLERS).map(handler).collect()
+}
+
+fn cursor_per_handler() -> Target {
+    Target {
+        what: "server CPU per event",
+        measure: Measure::ServerCpu,
+        of: 1,
+        against: Some(0),
+        bound: Bound::AtMost(1.0 / 30.0),
+    }
 }
 
 fn flat() -> Target {
