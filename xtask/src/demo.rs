@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use changestream_testkit::{MongoServer, TestServer};
+use changestream_testkit::{MongoServer, MongoServerBuilder};
 use clap::Args;
 use tokio::{runtime::Runtime, signal::ctrl_c};
 
@@ -45,28 +45,29 @@ pub(crate) fn demo(options: &DemoOptions) -> Result {
     if options.keep_running {
         command.arg("--keep-running");
     }
-    run_with_server(command.args(&options.args))
+    run_with_server(command.args(&options.args), MongoServer::builder())
 }
 
 pub(crate) fn bench(options: &BenchOptions) -> Result {
     let mut command = cargo();
     command.args(["bench", "--bench", "compare", "--all-features", "--"]);
-    command.args(&options.args);
-    if mongodb_uri().is_some() {
-        return run(&mut command);
-    }
     let server = MongoServer::builder().cache_size_gb(BENCH_CACHE_GB);
-    let server = Runtime::new()?.block_on(server.start())?;
-    run(command.env("MONGODB_URI", server.uri()))
+    run_with_server(command.args(&options.args), server)
 }
 
-/// Runs a command with `MONGODB_URI` set, and gives it a server if there is none. On Ctrl-C the command decides when to end.
-fn run_with_server(command: &mut Command) -> Result {
+/// Runs a command with `MONGODB_URI` set, and gives it this server if there is none. On Ctrl-C the command decides when to end.
+fn run_with_server(command: &mut Command, server: MongoServerBuilder) -> Result {
     let runtime = Runtime::new()?;
-    let server = runtime.block_on(TestServer::from_env_or_start())?;
+    let server = match mongodb_uri() {
+        Some(_) => None,
+        None => Some(runtime.block_on(server.start())?),
+    };
+    if let Some(server) = &server {
+        command.env("MONGODB_URI", server.uri());
+    }
     // From the first poll on, the signal no longer ends this process, and with it the server.
     runtime.spawn(async { while ctrl_c().await.is_ok() {} });
-    let outcome = run(command.env("MONGODB_URI", server.uri()));
+    let outcome = run(command);
     drop(server);
     outcome
 }
