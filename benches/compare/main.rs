@@ -2,7 +2,7 @@
 //! runs it; `MONGODB_URI` names another.
 //!
 //! Each contestant has a process of its own, and they take turns on one backlog; a ratio is of two that ran one
-//! after the other. A new row is a file in `rows/` and a line in `rows/mod.rs`.
+//! after the other. A new row is a file in `rows/` and its name in `rows/mod.rs`.
 
 mod backlog;
 mod comparison;
@@ -63,7 +63,8 @@ async fn main() -> Result<()> {
     if let Some(task) = &cli.task {
         let figures = contest(&serde_json::from_str(task)?, client).await?;
         println!("{}", serde_json::to_string(&figures)?);
-        return Ok(());
+        // Before the driver notices that its runtime ends under its last commands.
+        std::process::exit(0);
     }
     let mut report = Report::new(Versions::of(&client).await?)?;
     let rows = match cli.rows.as_slice() {

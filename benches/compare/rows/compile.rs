@@ -31,6 +31,8 @@ tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 "#;
 
 const MAIN: &str = r#"
+#![allow(dead_code)]
+
 use changestream::prelude::*;
 use serde::Deserialize;
 
@@ -123,7 +125,7 @@ fn main(handlers: usize, changed: &str) -> Result<String> {
         write!(
             text,
             r#"
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 struct Document{n} {{ id: i64, name: String, status: String, total: f64, tags: Vec<String>, note: Option<String> }}
 "#
         )?;
@@ -141,7 +143,7 @@ struct Document{n} {{ id: i64, name: String, status: String, total: f64, tags: V
             r#"
 #[on_change(coll = "documents_{document}", {what})]
 async fn {name}(FullDocument(document): FullDocument<Document{document}>, id: EventId) -> Result<(), HandlerError> {{
-    println!("{body} {{document:?}} {{id}}");
+    println!("{body} {{}} {{id}}", document.id);
     Ok(())
 }}
 "#
