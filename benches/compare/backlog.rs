@@ -20,6 +20,8 @@ pub(crate) enum Backlog {
     Empty,
     /// Inserts spread over so many collections, each of about so many bytes.
     Inserts { collections: usize, bytes: usize },
+    /// Inserts into one collection of documents with 40 fields, about 1,600 bytes.
+    Wide,
     /// Updates of documents in so many collections: where the one of this number goes, and what it sets.
     Updates {
         collections: usize,
@@ -45,6 +47,7 @@ impl Backlog {
         database.create_collection(END).await?;
         let count = match self {
             Self::Empty => 0,
+            Self::Wide => 1,
             Self::Inserts { collections, .. } | Self::Updates { collections, .. } => collections,
         };
         for n in 0..count {
@@ -61,6 +64,11 @@ impl Backlog {
             let numbers = numbers.iter().copied();
             match self {
                 Self::Empty => {}
+                Self::Wide => {
+                    let items = database.collection::<Document>(&collection(0));
+                    let write = items.insert_many(numbers.map(wide));
+                    write.write_concern(WriteConcern::majority()).await?;
+                }
                 Self::Inserts { collections, bytes } => {
                     let place = |n| usize::try_from(n).map_or(0, |n: usize| n % collections);
                     insert(&database, numbers.map(|n| (place(n), Item::new(n, bytes)))).await?;
@@ -76,6 +84,15 @@ impl Backlog {
             .await?;
         Ok(start)
     }
+}
+
+fn wide(n: u64) -> Document {
+    let mut document = doc! { "_id": n as i64, "quantity": 7 };
+    for field in 2..40 {
+        let value = format!("what field {field} of {n} holds");
+        document.insert(format!("field_{field}"), value);
+    }
+    document
 }
 
 /// The collection of this number. The first one is the `items` that handlers of one collection name.

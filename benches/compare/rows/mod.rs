@@ -9,6 +9,7 @@ mod latency;
 mod lookup;
 mod memory;
 mod peers;
+mod projection;
 mod startup;
 mod wait;
 mod work;
@@ -36,6 +37,8 @@ pub(crate) enum Row {
     Latency,
     /// Peak memory of a drain
     Memory,
+    /// 2 of 40 fields against whole documents
+    Projection,
     /// From start to first event
     Startup,
     /// What a handler adds to a build
@@ -57,6 +60,7 @@ impl Row {
         Self::Lookup,
         Self::Latency,
         Self::Memory,
+        Self::Projection,
         Self::Startup,
         Self::Compile,
     ];
@@ -71,6 +75,7 @@ impl Row {
             Self::Lookup => vec![lookup::comparison(events)],
             Self::Latency => vec![latency::comparison(events)],
             Self::Memory => vec![memory::comparison(events)],
+            Self::Projection => vec![projection::comparison(events)],
             Self::Startup => vec![startup::comparison()],
             Self::Compile => vec![compile::comparison()],
             Self::Growth => growth::comparisons(events),
