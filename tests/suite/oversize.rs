@@ -202,6 +202,39 @@ async fn a_crash_between_fragments_gives_the_event_whole_under_the_same_id() -> 
     broken_between_fragments(true).await
 }
 
+#[tokio::test]
+async fn around_the_first_large_event_all_come_again_as_themselves() -> TestResult {
+    let scene = Scene::new().await;
+    if !splits(&scene).await {
+        return Ok(());
+    }
+    record_images(&scene).await?;
+    let (seen, sizes) = (Seen::default(), Sizes::default());
+    let checkpoints = MemoryCheckpoints::default();
+    let start = || {
+        let builder = scene.runtime(&seen).handlers([weighing(&sizes)]);
+        let builder = builder.checkpoint_store(checkpoints.clone());
+        Started::new(builder.checkpoint_interval(Duration::from_secs(3600)))
+    };
+    let runtime = start();
+    scene.insert(10..13).await?;
+    seen.all(10..13).await;
+    scene.insert(20..23).await?;
+    insert_large(&scene).await?;
+    update_large(&scene, 2).await?;
+    scene.insert(30..33).await?;
+    seen.all(30..33).await;
+    runtime.crash().await;
+    let first = seen.events();
+    // The stream is opened where it was at first, and finds the large event among those behind that place.
+    let runtime = start();
+    let both = seen.count(first.len() * 2).await;
+    runtime.stop().await?;
+    assert_eq!(first.len(), 11);
+    assert_eq!(both[first.len()..], first);
+    Ok(())
+}
+
 /// A handler that takes the document after a change.
 fn taking(name: &str) -> HandlerSpec<Seen> {
     let handle =

@@ -134,7 +134,7 @@ async fn compared(shop: &Shop) -> Vec<RawChange> {
             assert_eq!(left.get("customer").expect("BSON"), customer);
             let is_read = |name: &String| name == "customer" || is_looked_up && name == "_id";
             let names = keys(Some(left)).unwrap_or_default();
-            assert!(names.iter().all(|name| is_read(name)), "{names:?}");
+            assert!(names.iter().all(is_read), "{names:?}");
         }
     }
     projected

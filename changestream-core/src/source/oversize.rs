@@ -1,4 +1,4 @@
-//! How an event that is too large is passed: read up to it one by one, then its header alone.
+//! How an event that is too large is passed: read up to it one by one, then in parts, or its header alone.
 
 use bson::{Document, bson, doc};
 

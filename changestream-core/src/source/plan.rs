@@ -10,8 +10,8 @@ use mongodb::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    DocumentModes, OnOversizeEvent, Position, Scope, StreamPolicy, oversize::header_stages,
-    patience::Patience, preflight::Abilities, projection,
+    DocumentModes, Position, Scope, StreamPolicy, oversize::header_stages, patience::Patience,
+    preflight::Abilities, projection,
 };
 use crate::{
     config::Config,
@@ -46,9 +46,6 @@ impl Plan {
         let scope = Scope::covering(selections, default_database);
         let mut stages = merged(selections, &scope);
         stages.extend(projection::stage(reads, abilities.modes));
-        if abilities.splits_events && config.stream.oversize_event == OnOversizeEvent::Split {
-            stages.push(doc! { "$changeStreamSplitLargeEvent": {} });
-        }
         Self {
             stages,
             scope,
@@ -81,6 +78,14 @@ impl Plan {
     /// The most events in one reply.
     pub(super) fn batch_size(&self) -> u32 {
         self.batch_size
+    }
+
+    /// The same stream, with events that are too large in parts.
+    pub(super) fn splitting(&self) -> Self {
+        let mut plan = self.clone();
+        plan.stages
+            .push(doc! { "$changeStreamSplitLargeEvent": {} });
+        plan
     }
 
     /// The same stream, one event in each reply.

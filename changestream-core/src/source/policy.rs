@@ -31,9 +31,11 @@ pub enum OnOversizeEvent {
     /// later, not 6.1 to 6.3); else as [`Fail`](Self::Fail), also for an event one field of which alone is too
     /// large. The default.
     ///
+    /// The stream is split from the first such event on: it would cost the server more for every event.
+    ///
     /// Such an event takes up to 48 MB of memory beside the batches that are held. One that its handler fails on is
-    /// dead-lettered without its documents, which no store could hold. An event that was split comes again under another [`EventId`](crate::EventId) where it has become small
-    /// enough meanwhile not to be split: its images expired, or the document looked up for it shrank.
+    /// dead-lettered without its documents, which no store could hold. Where it has become small enough meanwhile not to be split, its
+    /// images expired, it and those behind it come again under other [`EventId`](crate::EventId)s.
     #[default]
     Split,
     /// It becomes a dead letter of each handler that would take it, of kind `oversize` and without its

@@ -59,6 +59,11 @@ impl Position {
         }
     }
 
+    /// Whether only a stream that splits events goes on from it.
+    pub(crate) fn is_of_split_event(&self) -> bool {
+        matches!(self, Self::Token(_, TokenKind::SplitEvent))
+    }
+
     /// Where to go on from when the server does not take the token of a split event: the event's time. No event
     /// is lost, and those of that very time come again. `None` for any other position.
     pub(crate) fn before_split_event(&self) -> Option<Self> {

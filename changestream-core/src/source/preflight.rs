@@ -27,8 +27,6 @@ const COMMAND_NOT_FOUND: i32 = 59;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Abilities {
     pub(crate) modes: DocumentModes,
-    /// Whether it knows `$changeStreamSplitLargeEvent`.
-    pub(crate) splits_events: bool,
 }
 
 /// Checks that the deployment can do what the handlers ask, and chooses the document modes.
@@ -51,18 +49,17 @@ pub(crate) async fn preflight(
     if wire_version < WIRE_VERSION_6_0 {
         return Ok(Abilities {
             modes: modes_without_images(handlers, insists)?.looked_up(looked_up),
-            splits_events: false,
         });
     }
     let images = Images::of(client, default_database, handlers).await?;
     Ok(Abilities {
         modes: choose_modes(handlers, &images, insists)?.looked_up(looked_up),
-        splits_events: splits_events(client).await?,
     })
 }
 
-/// From 6.0.9 and from 7.0 on. Where the server does not say what it is, it is asked for nothing new.
-async fn splits_events(client: &Client) -> Result<bool, Error> {
+/// Whether the server knows `$changeStreamSplitLargeEvent`: from 6.0.9 and from 7.0 on. Where it does not say what it is,
+/// it is asked for nothing new.
+pub(super) async fn splits_events(client: &Client) -> Result<bool, Error> {
     let admin = client.database("admin");
     let info = admin.run_command(doc! { "buildInfo": 1 }).await;
     let info = unless_refused(info)?.unwrap_or_default();

@@ -9,6 +9,7 @@ use tokio::{
 use super::{
     Batch, Lookup, OnInvalidate, OnLostHistory, OnOversizeEvent, Plan, Position, cursor::Cursor,
     fault::Fault, oversize::Reading, patience::Patience, prefetch::BATCHES,
+    preflight::splits_events,
 };
 use crate::{
     connection::close_if_unauthorized,
@@ -47,6 +48,8 @@ pub(crate) struct SourceTask {
     patience: Patience,
     state: State,
     reading: Reading,
+    /// Whether events that are too large come in parts. All events cost the server more then, so one must have come.
+    splits: bool,
     stage: Stage,
     lookup: Option<Lookup>,
     /// What was read and not looked up yet.
@@ -119,6 +122,7 @@ impl SourceTask {
             health,
             state: State::Closed { failures: 0 },
             reading: Reading::default(),
+            splits: false,
             stage: Stage::Opening {
                 is_after_gap: false,
             },
@@ -158,8 +162,11 @@ impl SourceTask {
         if let Position::Now = self.position {
             self.position = Cursor::now(&self.plan, &self.client, self.patience.time()).await?;
         }
+        let is_between_parts = self.position.is_of_split_event();
         let plan = match self.reading {
+            Reading::InBatches if self.splits || is_between_parts => &self.plan.splitting(),
             Reading::InBatches => &self.plan,
+            Reading::Singly { .. } if is_between_parts => &self.plan.singly().splitting(),
             Reading::Singly { .. } => &self.plan.singly(),
             Reading::Header => &self.plan.headers(),
         };
@@ -319,15 +326,30 @@ impl SourceTask {
                     }
                 }
             },
-            Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::DeadLetter => {
-                self.reading = match self.reading {
-                    Reading::InBatches => Reading::Singly {
-                        left: self.plan.batch_size(),
-                    },
-                    Reading::Singly { .. } => Reading::Header,
-                    Reading::Header => return Err(Fault::Oversize(error).into_error()),
-                };
-            }
+            Fault::Oversize(error) => match (policy.oversize_event, self.reading) {
+                (OnOversizeEvent::Split, _) if self.splits => {
+                    return Err(Fault::Oversize(error).into_error());
+                }
+                (OnOversizeEvent::Split, _) if !splits_events(&self.client).await? => {
+                    return Err(Fault::Oversize(error).into_error());
+                }
+                (OnOversizeEvent::Split | OnOversizeEvent::DeadLetter, Reading::InBatches) => {
+                    let left = self.plan.batch_size();
+                    self.reading = Reading::Singly { left };
+                }
+                // Not before: from here on, events have other tokens than in a stream that does not split, and so other
+                // identities.
+                (OnOversizeEvent::Split, _) => {
+                    self.splits = true;
+                    self.reading = Reading::InBatches;
+                }
+                (OnOversizeEvent::DeadLetter, Reading::Singly { .. }) => {
+                    self.reading = Reading::Header;
+                }
+                (OnOversizeEvent::DeadLetter, Reading::Header) | (OnOversizeEvent::Fail, _) => {
+                    return Err(Fault::Oversize(error).into_error());
+                }
+            },
             Fault::CannotResume(error) => match self.position.before_split_event() {
                 Some(position) => {
                     tracing::warn!(
