@@ -173,8 +173,9 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// Saves a checkpoint after this many events at the latest; 1,000 by default. After a crash, at most
-    /// the events since the last checkpoint come again.
+    /// Saves a checkpoint after this many events at the latest; 10,000 by default. After a crash, at most
+    /// the events since the last checkpoint come again. At full speed each checkpoint is a write with majority write concern
+    /// that the server and the stream pay for: of 1,000 events each, they take a tenth of both.
     pub fn checkpoint_events(mut self, events: u64) -> Self {
         self.config.checkpoint_events = events;
         self
@@ -186,7 +187,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// The most events in one reply of the server, 2,000 by default. A reply is bounded by 16 MB anyway,
+    /// The most events in one reply of the server, 5,000 by default. A reply is bounded by 16 MB anyway,
     /// and two are held at a time: the one worked on and the one read ahead. A large number costs a stream that is behind
     /// less; one that keeps up gets what there is, however little.
     pub fn batch_size(mut self, events: u32) -> Self {
