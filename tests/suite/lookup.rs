@@ -198,6 +198,31 @@ async fn many_updates_and_large_documents_come_in_order_with_their_documents() -
 }
 
 #[tokio::test]
+async fn of_a_large_document_that_is_updated_often_few_copies_are_held() -> TestResult {
+    const UPDATES: i64 = 24;
+    let scene = Scene::new().await;
+    let orders = scene.collection("orders");
+    let document = doc! { "_id": 1_i64, "n": 0_i64, "text": "x".repeat(3 << 20) };
+    orders.insert_one(document).await?;
+    let start = StartAt::OperationTime(after(&scene.client).await);
+    for _ in 0..UPDATES {
+        let next = doc! { "$inc": { "n": 1_i64 } };
+        orders.update_one(doc! { "_id": 1_i64 }, next).await?;
+    }
+    let (client, finds) = watched_client(scene.server.uri()).await;
+    let (seen, found) = (Seen::default(), Arc::default());
+    let runtime = scene.runtime_through(&client, &seen);
+    let started = Started::new(runtime.start_at(start).handlers([finder(&found)]));
+    let events = seen.count(UPDATES as usize).await;
+    started.stop().await?;
+    let numbers: Vec<_> = events.iter().filter_map(|event| event.n).collect();
+    assert_eq!(numbers, Vec::from_iter(1..=UPDATES));
+    let copies = UPDATES as usize / finds.lock().expect("no panic").len();
+    assert!(copies <= 16 / 3, "{copies} at a time");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lookup_that_fails_is_made_again_and_nothing_comes_twice() -> TestResult {
     let scene = Scene::<MongoServer>::own().await;
     scene.insert(0..10).await?;

@@ -37,7 +37,7 @@ const DOCUMENTS: usize = 1_000;
 /// How many collections are asked at a time.
 const QUERIES: usize = 4;
 
-/// How many bytes the documents may have that are found at a time, unless it is one.
+/// How many bytes the documents may have that are found at a time, and those that a part of a batch is given, unless it is one.
 const BYTES: usize = 16 << 20;
 
 /// Adds to updates what `fullDocument: "updateLookup"` would (MongoDB manual, *Change Streams*, "Lookup Full Document for
@@ -96,7 +96,8 @@ impl Lookup {
                 count = (count / 4).max(1);
                 continue;
             };
-            for (place, change) in places.iter().zip(completed) {
+            count = completed.len();
+            for (place, change) in wanting.iter().zip(completed) {
                 batch.events[*place] = change;
             }
             break;
@@ -116,7 +117,8 @@ impl Lookup {
             && self.router.route(change).any(is_ours)
     }
 
-    /// The events at these places with their documents; `None` where those are too many bytes for one time.
+    /// The first of the events at these places with their documents, as many as the bytes allow; `None` where fewer must be
+    /// asked for.
     async fn completed(
         &self,
         events: &[RawChange],
@@ -138,16 +140,23 @@ impl Lookup {
         let Some(documents) = found.into_iter().collect::<Option<BTreeMap<_, _>>>() else {
             return Ok(None);
         };
-        let completed = changes().map(|change| {
+        let mut left = BYTES;
+        let mut completed = Vec::new();
+        for change in changes() {
             let documents = documents.get(&namespace(change));
             let document = documents.and_then(|documents| documents.of(change));
-            change.with_full_document(document)
-        });
-        let completed = completed.collect::<Result<_, _>>();
-        completed.map(Some).map_err(|error| {
-            let message = "an update cannot be given the document that it is of";
-            Fault::Fatal(Error::new(Kind::Stream, message).caused_by(error))
-        })
+            let size = document.map_or(0, |document| document.as_bytes().len());
+            // Of one document, each of its updates has a copy.
+            if size > left && !completed.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(size);
+            completed.push(change.with_full_document(document).map_err(|error| {
+                let message = "an update cannot be given the document that it is of";
+                Fault::Fatal(Error::new(Kind::Stream, message).caused_by(error))
+            })?);
+        }
+        Ok(Some(completed))
     }
 }
 
