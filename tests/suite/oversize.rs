@@ -6,6 +6,7 @@ use std::{
 };
 
 use changestream::{CheckpointStore, MemoryCheckpoints, OnOversizeEvent, ResumePoint, prelude::*};
+use changestream_testkit::MongoServer;
 use mongodb::bson::{Document, doc};
 use tokio::time::timeout;
 
@@ -232,6 +233,27 @@ async fn around_the_first_large_event_all_come_again_as_themselves() -> TestResu
     runtime.stop().await?;
     assert_eq!(first.len(), 11);
     assert_eq!(both[first.len()..], first);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_server_can_do_is_asked_again_when_the_answer_is_lost() -> TestResult {
+    let scene = Scene::<MongoServer>::own().await;
+    if !splits(&scene).await {
+        return Ok(());
+    }
+    record_images(&scene).await?;
+    let (seen, sizes) = (Seen::default(), Sizes::default());
+    let runtime = Started::new(scene.runtime(&seen).handlers([weighing(&sizes)]));
+    insert_large(&scene).await?;
+    seen.all([1]).await;
+    let twice = doc! { "times": 2 };
+    fail(&scene.client, &["buildInfo"], twice, Failure::hang_up()).await?;
+    update_large(&scene, 2).await?;
+    scene.insert([2]).await?;
+    seen.all([2]).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), [1, 1, 2]);
     Ok(())
 }
 

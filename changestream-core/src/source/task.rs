@@ -326,30 +326,18 @@ impl SourceTask {
                     }
                 }
             },
-            Fault::Oversize(error) => match (policy.oversize_event, self.reading) {
-                (OnOversizeEvent::Split, _) if self.splits => {
-                    return Err(Fault::Oversize(error).into_error());
-                }
-                (OnOversizeEvent::Split, _) if !splits_events(&self.client).await? => {
-                    return Err(Fault::Oversize(error).into_error());
-                }
-                (OnOversizeEvent::Split | OnOversizeEvent::DeadLetter, Reading::InBatches) => {
-                    let left = self.plan.batch_size();
-                    self.reading = Reading::Singly { left };
-                }
-                // Not before: from here on, events have other tokens than in a stream that does not split, and so other
-                // identities.
-                (OnOversizeEvent::Split, _) => {
-                    self.splits = true;
-                    self.reading = Reading::InBatches;
-                }
-                (OnOversizeEvent::DeadLetter, Reading::Singly { .. }) => {
-                    self.reading = Reading::Header;
-                }
-                (OnOversizeEvent::DeadLetter, Reading::Header) | (OnOversizeEvent::Fail, _) => {
-                    return Err(Fault::Oversize(error).into_error());
-                }
-            },
+            Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::Split => {
+                return self.split(failures, error).await;
+            }
+            Fault::Oversize(error) if policy.oversize_event == OnOversizeEvent::DeadLetter => {
+                self.reading = match self.reading {
+                    Reading::InBatches => Reading::Singly {
+                        left: self.plan.batch_size(),
+                    },
+                    Reading::Singly { .. } => Reading::Header,
+                    Reading::Header => return Err(Fault::Oversize(error).into_error()),
+                };
+            }
             Fault::CannotResume(error) => match self.position.before_split_event() {
                 Some(position) => {
                     tracing::warn!(
@@ -361,6 +349,31 @@ impl SourceTask {
                 None => return Err(Fault::CannotResume(error).into_error()),
             },
             fault => return Err(fault.into_error()),
+        }
+        Ok(())
+    }
+
+    /// Goes on in a stream that splits events, from the event that is too large. Not before it: events have other tokens
+    /// there, and so other identities.
+    async fn split(&mut self, failures: u32, error: mongodb::error::Error) -> Result<(), Error> {
+        if self.splits {
+            return Err(Fault::Oversize(error).into_error());
+        }
+        match (splits_events(&self.client).await, self.reading) {
+            (Err(unanswered), _) => {
+                let reason = unanswered.to_string();
+                self.health.interrupted(Part::Stream, reason);
+                sleep(BACKOFF.wait(failures)).await;
+            }
+            (Ok(false), _) => return Err(Fault::Oversize(error).into_error()),
+            (Ok(true), Reading::InBatches) => {
+                let left = self.plan.batch_size();
+                self.reading = Reading::Singly { left };
+            }
+            (Ok(true), _) => {
+                self.splits = true;
+                self.reading = Reading::InBatches;
+            }
         }
         Ok(())
     }
