@@ -94,13 +94,14 @@ impl Running {
             store: Arc::clone(&parts.checkpoints),
             runtime: Arc::clone(&parts.name),
         };
+        let projection = of_find(&parts.reads());
         let looks_up = plan.modes().full_document == FullDocumentMode::Lookup;
         let lookup = looks_up.then(|| {
             Lookup::new(
                 client.clone(),
                 database.name(),
                 &parts.handlers,
-                of_find(&parts.reads()),
+                projection.clone(),
                 slot.partition,
             )
         });
@@ -156,7 +157,7 @@ impl Running {
             config,
             progress,
             targets: Targets::of(&parts.selections(), database.name()),
-            projection: of_find(&parts.reads())
+            projection: projection
                 .and_then(|projection| RawDocumentBuf::try_from(&projection).ok()),
             is_first_start,
             windows: Arc::clone(&windows),

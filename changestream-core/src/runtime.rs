@@ -193,7 +193,7 @@ impl Runtime {
     pub(crate) async fn plan(&self) -> Result<Plan, Error> {
         let database = self.database.name();
         let config = self.parts.config;
-        let abilities = preflight(
+        let modes = preflight(
             self.database.client(),
             database,
             &self.parts.handlers,
@@ -202,7 +202,7 @@ impl Runtime {
         .await?;
         let selections = self.parts.selections();
         let reads = self.parts.reads();
-        Ok(Plan::new(&selections, &reads, database, abilities, config))
+        Ok(Plan::new(&selections, &reads, database, modes, config))
     }
 
     /// Replays dead letters of this runtime, those that `filter` lets through, oldest first: into the handler

@@ -101,10 +101,7 @@ impl Batch {
             end: self.end.take(),
             room: self.room.take(),
         };
-        self.end = self.events.last().map(|last| {
-            let (token, kind) = Mark::Event(last.clone()).token();
-            Mark::Token(token, kind)
-        });
+        self.end = last_place(&self.events);
         rest
     }
 
@@ -125,9 +122,7 @@ fn end(
     assembly: &mut Assembly,
 ) -> Option<Mark> {
     if assembly.is_unfinished() {
-        // The place of the last event, and not the event once more.
-        let (token, kind) = Mark::Event(events.last()?.clone()).token();
-        return Some(Mark::Token(token, kind));
+        return last_place(events);
     }
     let token = post_batch_token.or_else(|| Some(events.last()?.token()))?;
     if assembly.split_token.as_ref() == Some(&token) {
@@ -135,6 +130,12 @@ fn end(
     }
     assembly.split_token = None;
     Some(Mark::Token(token, TokenKind::StartAfter))
+}
+
+/// The place of the last event, and not the event once more.
+fn last_place(events: &[RawChange]) -> Option<Mark> {
+    let (token, kind) = Mark::Event(events.last()?.clone()).token();
+    Some(Mark::Token(token, kind))
 }
 
 /// Where the parts of a reply are.

@@ -11,16 +11,12 @@ use std::{
 use ahash::{HashMap, RandomState};
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use mongodb::{
-    Client,
-    action::Action,
-    error::Error as DriverError,
-    options::{ReadConcern, ReadPreference, SelectionCriteria},
-};
+use mongodb::{Client, action::Action, error::Error as DriverError, options::ReadConcern};
 use tokio::time::timeout;
 
 use super::{Batch, fault::Fault, patience::silence};
 use crate::{
+    collection::primary,
     error::{Error, Kind},
     event::{ClusterTime, Operation, RawChange},
     extract::Need,
@@ -84,7 +80,11 @@ impl Lookup {
     ) -> Result<(Batch, Option<Batch>), Fault> {
         let events = batch.events.iter().enumerate();
         let wanting = events.filter(|(_, change)| self.is_wanted(change));
-        let wanting: Vec<_> = wanting.map(|(place, _)| place).collect();
+        // One more tells where the rest begins.
+        let wanting: Vec<_> = wanting
+            .map(|(place, _)| place)
+            .take(DOCUMENTS + 1)
+            .collect();
         let mut count = wanting.len().min(DOCUMENTS);
         while count > 0 {
             let places = &wanting[..count];
@@ -211,7 +211,7 @@ impl Query {
                 find.projection(projection)
             })
             .read_concern(ReadConcern::majority())
-            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .selection_criteria(primary())
             .session(&mut session)
             .await?;
         let mut documents = Documents::default();

@@ -34,15 +34,12 @@ impl DocumentModes {
         }
     }
 
-    /// The same, where what would be looked up is in this way.
-    pub(crate) fn looked_up(self, mode: FullDocumentMode) -> Self {
-        match self.full_document {
-            FullDocumentMode::UpdateLookup => Self {
-                full_document: mode,
-                ..self
-            },
-            _ => self,
+    /// The same, where [`Lookup`](super::Lookup) does what the server would.
+    pub(crate) fn looked_up_here(mut self) -> Self {
+        if self.full_document == FullDocumentMode::UpdateLookup {
+            self.full_document = FullDocumentMode::Lookup;
         }
+        self
     }
 
     /// The `$changeStream` stage that starts now.

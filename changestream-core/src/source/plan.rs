@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     DocumentModes, Position, Scope, StreamPolicy, oversize::header_stages, patience::Patience,
-    preflight::Abilities, projection,
+    projection,
 };
 use crate::{
     config::Config,
@@ -40,16 +40,16 @@ impl Plan {
         selections: &[Selection],
         reads: &Reads,
         default_database: &str,
-        abilities: Abilities,
+        modes: DocumentModes,
         config: Config,
     ) -> Self {
         let scope = Scope::covering(selections, default_database);
         let mut stages = merged(selections, &scope);
-        stages.extend(projection::stage(reads, abilities.modes));
+        stages.extend(projection::stage(reads, modes));
         Self {
             stages,
             scope,
-            modes: abilities.modes,
+            modes,
             batch_size: config.batch_size,
             await_time: Self::MAX_AWAIT_TIME,
             reply_timeout: config.reply_timeout,

@@ -23,37 +23,28 @@ const WIRE_VERSION_4_4: i32 = 9;
 const WIRE_VERSION_6_0: i32 = 17;
 const COMMAND_NOT_FOUND: i32 = 59;
 
-/// What the deployment can do for the handlers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Abilities {
-    pub(crate) modes: DocumentModes,
-}
-
 /// Checks that the deployment can do what the handlers ask, and chooses the document modes.
 pub(crate) async fn preflight(
     client: &Client,
     default_database: &str,
     handlers: &[BoundHandler],
     on_missing_image: OnMissingImage,
-) -> Result<Abilities, Error> {
+) -> Result<DocumentModes, Error> {
     let insists = on_missing_image != OnMissingImage::PassNone;
     let Deployment {
         wire_version,
         is_sharded,
     } = deployment(client).await?;
-    // Over the shards of a cluster, `_id` alone may be of several documents.
-    let looked_up = match is_sharded {
-        true => FullDocumentMode::UpdateLookup,
-        false => FullDocumentMode::Lookup,
+    let modes = if wire_version < WIRE_VERSION_6_0 {
+        modes_without_images(handlers, insists)?
+    } else {
+        let images = Images::of(client, default_database, handlers).await?;
+        choose_modes(handlers, &images, insists)?
     };
-    if wire_version < WIRE_VERSION_6_0 {
-        return Ok(Abilities {
-            modes: modes_without_images(handlers, insists)?.looked_up(looked_up),
-        });
-    }
-    let images = Images::of(client, default_database, handlers).await?;
-    Ok(Abilities {
-        modes: choose_modes(handlers, &images, insists)?.looked_up(looked_up),
+    // Over the shards of a cluster, `_id` alone may be of several documents.
+    Ok(match is_sharded {
+        true => modes,
+        false => modes.looked_up_here(),
     })
 }
 
