@@ -35,7 +35,10 @@ pub(super) fn draw(
     let mut deaths = vec![Vec::new(); processes as usize];
     for index in 0..count {
         let after = share * (index + 1) - rng.u64(..=share / 2);
-        let death = death(rng, kind, must.take(), after, share);
+        let death = match (kind, index) {
+            (Kind::Standby, 1) => held_back(rng, share),
+            _ => death(rng, kind, must.take(), after, share),
+        };
         deaths[(index % processes) as usize].push(death);
     }
     deaths
@@ -64,6 +67,17 @@ fn death(rng: &mut Rng, kind: Kind, must: Option<&'static str>, after: u64, shar
         point,
         after,
         manner,
+    }
+}
+
+/// A replica that stops where a checkpoint of its is about to go out, and sends it when another one has taken over: in
+/// every run of replicas, since hardly anything else shows what the fence is there for.
+fn held_back(rng: &mut Rng, share: u64) -> Death {
+    let point = "checkpoint.sending";
+    Death {
+        point: Some((point, countdown(rng, point, share))),
+        after: share * 3,
+        manner: Manner::Pause,
     }
 }
 
