@@ -17,7 +17,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    process::{Child, ChildStdin, Command},
+    io::AsyncReadExt as _,
+    process::{Child, ChildStdin, ChildStdout, Command},
     time::sleep,
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Process {
     child: Child,
     /// It ends when this is closed: with the process that holds it, however that ends.
     _lifeline: Option<ChildStdin>,
+    /// Where it says that it listens for signals, until it has.
+    listening: Option<ChildStdout>,
 }
 
 /// How a process ended.
@@ -71,11 +74,16 @@ impl Process {
             };
             command.env(variable, format!("{name}:{times}"));
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(errors).kill_on_drop(true).spawn()?;
         // Waiting for the child would close it.
         let _lifeline = child.stdin.take();
-        Ok(Self { child, _lifeline })
+        let listening = child.stdout.take();
+        Ok(Self {
+            child,
+            _lifeline,
+            listening,
+        })
     }
 
     /// Its process id; `None` once it has ended.
@@ -91,6 +99,15 @@ impl Process {
     /// Kills it, as `kill -9` does.
     pub(super) async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
+    }
+
+    /// Asks it to stop, as soon as it can be asked.
+    pub(super) async fn ask_to_stop(&mut self) -> Result<()> {
+        if let Some(mut listening) = self.listening.take() {
+            // Nothing comes where it has ended.
+            listening.read_u8().await.ok();
+        }
+        self.signal(Signal::SIGTERM)
     }
 
     /// Sends it `signal`, as `kill` does.

@@ -149,9 +149,8 @@ impl Supervisor {
                     point = point.filter(|_| told == Told::Pause);
                 }
                 Told::Stop | Told::Finish => {
-                    process.signal(Signal::SIGTERM)?;
                     lives.stopped += 1;
-                    match timeout(STOPS_WITHIN, end_of(&mut process, point)).await {
+                    match timeout(STOPS_WITHIN, stop(&mut process, point)).await {
                         Ok(end) => _ = lives.ended(end?, dies_at),
                         Err(_elapsed) => {
                             lives.failures.push("the service does not stop".to_owned());
@@ -206,8 +205,9 @@ impl Supervisor {
     }
 }
 
-/// Waits until a process ends that was asked to, and that may come to its point before.
-async fn end_of(process: &mut Process, point: Option<(&'static str, Manner)>) -> Result<End> {
+/// Asks a process to stop, which may come to its point before it ends.
+async fn stop(process: &mut Process, point: Option<(&'static str, Manner)>) -> Result<End> {
+    process.ask_to_stop().await?;
     let id = process.id();
     let is_fatal = point.is_some_and(|(_, manner)| manner != Manner::Pause);
     loop {

@@ -4,7 +4,9 @@ mod change;
 mod point;
 mod store;
 
-use std::{error::Error as _, num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    error::Error as _, num::NonZeroU32, path::PathBuf, pin::pin, process::ExitCode, time::Duration,
+};
 
 use changestream::{
     ClusterTime, Error, MongoCheckpoints, MongoDeadLetters, Snapshot, StartAt,
@@ -233,5 +235,14 @@ async fn serve(options: Options) -> Result<(), Error> {
             .snapshot_rate(NonZeroU32::new(200).expect("not 0")),
         _ => builder,
     };
-    builder.build()?.run_until(shutdown_signal()).await
+    builder.build()?.run_until(told_to_stop()).await
+}
+
+/// Says on standard output when it listens: a signal that comes earlier ends the process there and then.
+async fn told_to_stop() {
+    let mut signal = pin!(shutdown_signal());
+    if futures::poll!(&mut signal).is_pending() {
+        println!("listening");
+        signal.await;
+    }
 }

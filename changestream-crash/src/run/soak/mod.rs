@@ -13,7 +13,6 @@ use std::{
 
 use clap::Args;
 use fastrand::Rng;
-use nix::sys::signal::Signal;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -149,7 +148,7 @@ async fn work(options: &Options, deployment: Deployment<'_>, dir: &Path) -> Resu
             return Err(followed.err().unwrap_or_else(|| "the log has ended".into()));
         }
     };
-    process.signal(Signal::SIGTERM)?;
+    process.ask_to_stop().await?;
     let end = timeout(STOPS_WITHIN, process.ended(false)).await??;
     commit::note(&database, start, &Log::append_to(&dir.join(COMMITS_LOG))?).await?;
     let limits = Limits {
