@@ -4,7 +4,7 @@ use ahash::{HashMap, HashMapExt as _};
 
 use crate::{
     event::RawChange,
-    filter::{Filter, Selection},
+    filter::{Candidate, Filter, Selection},
 };
 
 /// The table of handlers. A handler costs nothing to the events of namespaces that it does not watch.
@@ -59,13 +59,14 @@ impl Router {
 
     /// The places of the handlers that `change` goes to, in the order in which they were registered.
     pub(crate) fn route<'a>(&'a self, change: &'a RawChange) -> impl Iterator<Item = usize> + 'a {
-        self.candidates(change)
+        let candidate = Candidate::new(change);
+        self.routes(change)
             .iter()
-            .filter(|route| route.filter.matches(change))
+            .filter(move |route| route.filter.selects(&candidate))
             .map(|route| route.handler)
     }
 
-    fn candidates(&self, change: &RawChange) -> &[Route] {
+    fn routes(&self, change: &RawChange) -> &[Route] {
         let name = change.database();
         if name.is_empty() {
             return &self.nameless;

@@ -16,4 +16,4 @@ pub use operation::Operation;
 pub use token::ResumeToken;
 pub use update_description::{TruncatedArray, UpdateDescription};
 
-pub(crate) use update_description::changed_paths;
+pub(crate) use update_description::visit_changed_paths;

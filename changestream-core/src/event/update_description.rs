@@ -1,6 +1,6 @@
-use std::fmt;
+use std::{fmt, ops::ControlFlow};
 
-use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -36,23 +36,30 @@ impl UpdateDescription {
     ///
     /// The keys are paths: `$set: {"payment.status": "paid"}` gives the one key `payment.status`.
     pub fn updated_fields(&self) -> &RawDocument {
-        updated_fields(&self.0).unwrap_or_else(|| empty())
+        let fields = self.0.get_document("updatedFields");
+        fields.unwrap_or_else(|_none| empty())
     }
 
     /// The paths that were removed.
     pub fn removed_fields(&self) -> impl Iterator<Item = &str> {
-        removed_fields(&self.0)
+        let fields = self.0.get_array("removedFields").into_iter();
+        fields.flat_map(removed_fields)
     }
 
     /// The arrays that were shortened.
     pub fn truncated_arrays(&self) -> impl Iterator<Item = TruncatedArray<'_>> {
-        truncated_arrays(&self.0)
+        let arrays = self.0.get_array("truncatedArrays").into_iter();
+        arrays.flat_map(truncated_arrays)
     }
 
     /// Whether the field at `path` was changed: itself, a parent of it, or a part of it, by being set,
     /// removed or truncated.
     pub fn changed(&self, path: &str) -> bool {
-        changed_paths(&self.0).any(|changed| Relation::of(changed, path) != Relation::Apart)
+        visit_changed_paths(&self.0, |changed| match Relation::of(changed, path) {
+            Relation::Apart => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        })
+        .is_break()
     }
 
     /// The new value of the field at `path`, decoded, where the update states it: the field itself was
@@ -89,46 +96,47 @@ impl fmt::Debug for UpdateDescription {
     }
 }
 
-/// Every path that `description` names as set, removed or truncated.
-pub(crate) fn changed_paths(description: &RawDocument) -> impl Iterator<Item = &str> {
-    let updated = updated_fields(description)
-        .into_iter()
-        .flat_map(|fields| fields.iter_elements().flatten())
-        .map(|element| element.key().as_str());
-    updated
-        .chain(removed_fields(description))
-        .chain(truncated_arrays(description).map(|array| array.field))
+/// Calls `look` with the paths that `description` names as set, removed or truncated, until it breaks off.
+pub(crate) fn visit_changed_paths<'a, B>(
+    description: &'a RawDocument,
+    mut look: impl FnMut(&'a str) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    for (part, value) in description.iter().flatten() {
+        match (part.as_str(), value) {
+            ("updatedFields", RawBsonRef::Document(fields)) => {
+                let mut fields = fields.iter_elements().flatten();
+                fields.try_for_each(|field| look(field.key().as_str()))?;
+            }
+            ("removedFields", RawBsonRef::Array(fields)) => {
+                removed_fields(fields).try_for_each(&mut look)?;
+            }
+            ("truncatedArrays", RawBsonRef::Array(arrays)) => {
+                truncated_arrays(arrays).try_for_each(|array| look(array.field))?;
+            }
+            _ => {}
+        }
+    }
+    ControlFlow::Continue(())
 }
 
-fn updated_fields(description: &RawDocument) -> Option<&RawDocument> {
-    description.get_document("updatedFields").ok()
+fn removed_fields(fields: &RawArray) -> impl Iterator<Item = &str> {
+    let fields = fields.into_iter().flatten();
+    fields.filter_map(|path| path.as_str())
 }
 
-fn removed_fields(description: &RawDocument) -> impl Iterator<Item = &str> {
-    description
-        .get_array("removedFields")
-        .into_iter()
-        .flatten()
-        .filter_map(|path| path.ok()?.as_str())
-}
-
-fn truncated_arrays(description: &RawDocument) -> impl Iterator<Item = TruncatedArray<'_>> {
-    description
-        .get_array("truncatedArrays")
-        .into_iter()
-        .flatten()
-        .filter_map(|array| {
-            let array = array.ok()?.as_document()?;
-            let new_size = match array.get("newSize").ok()?? {
-                RawBsonRef::Int32(size) => u64::try_from(size).ok()?,
-                RawBsonRef::Int64(size) => u64::try_from(size).ok()?,
-                _ => return None,
-            };
-            Some(TruncatedArray {
-                field: array.get_str("field").ok()?,
-                new_size,
-            })
+fn truncated_arrays(arrays: &RawArray) -> impl Iterator<Item = TruncatedArray<'_>> {
+    arrays.into_iter().flatten().filter_map(|array| {
+        let array = array.as_document()?;
+        let new_size = match array.get("newSize").ok()?? {
+            RawBsonRef::Int32(size) => u64::try_from(size).ok()?,
+            RawBsonRef::Int64(size) => u64::try_from(size).ok()?,
+            _ => return None,
+        };
+        Some(TruncatedArray {
+            field: array.get_str("field").ok()?,
+            new_size,
         })
+    })
 }
 
 fn empty() -> &'static RawDocument {

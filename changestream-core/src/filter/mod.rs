@@ -10,6 +10,7 @@ mod selection;
 pub use path::{FieldPath, InvalidPath};
 
 pub(crate) use equality::equal;
+pub(crate) use local::Candidate;
 pub(crate) use merged::merged;
 pub(crate) use selection::{Selection, own_collections};
 
