@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use bson::DateTime;
-use changestream_core::{CheckpointStore, MongoCheckpoints, RelaxedJson, StoredCheckpoint};
+use changestream_core::{CheckpointStore, Json, MongoCheckpoints, StoredCheckpoint};
 use clap::{Args, Subcommand};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
     confirm::Confirm,
@@ -82,19 +82,10 @@ struct CheckpointView {
 }
 
 #[derive(Debug, Serialize)]
-struct WholeCheckpointView {
+struct WholeCheckpointView<'a> {
     #[serde(flatten)]
     checkpoint: CheckpointView,
-    token: Option<TokenView>,
-}
-
-#[derive(Debug)]
-struct TokenView(bson::Bson);
-
-impl Serialize for TokenView {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RelaxedJson(&self.0).serialize(serializer)
-    }
+    token: Option<Json<'a>>,
 }
 
 impl CheckpointView {
@@ -168,8 +159,8 @@ impl Show {
         let stored = find(store, &self.runtime).await?;
         let view = WholeCheckpointView {
             token: stored.checkpoint.as_ref().ok().and_then(|checkpoint| {
-                let token = bson::Document::try_from(checkpoint.token()?.as_raw()).ok()?;
-                Some(TokenView(token.into()))
+                let token = checkpoint.token()?;
+                Some(Json::relaxed(token.as_raw()))
             }),
             checkpoint: CheckpointView::of(&stored),
         };

@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod gap;
 mod handler;
 mod health;
+mod json;
 mod key;
 mod lane;
 mod layer;
@@ -77,9 +78,10 @@ pub use handler::{
     HandlerError, HandlerSpec,
 };
 pub use health::{Health, RuntimeState};
+pub use json::Json;
 pub use layer::Backoff;
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
-pub use message::{IntoMessages, Message, RelaxedJson};
+pub use message::{IntoMessages, Message};
 pub use partition::Partitioning;
 pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use replay::{Replay, ReplayError, ReplayOutcome};

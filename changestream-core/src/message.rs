@@ -2,11 +2,14 @@
 
 use std::{any::Any, collections::BTreeMap};
 
-use bson::Bson;
+use bson::RawBsonRef;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
 
-use crate::handler::HandlerError;
+use crate::{
+    handler::HandlerError,
+    json::{Encoded, Form, Json},
+};
 
 /// The content type of messages that are made of serializable values.
 const JSON: &str = "application/json";
@@ -15,7 +18,7 @@ const JSON: &str = "application/json";
 ///
 /// A handler that returns any `impl Serialize` sends it as JSON without one of these. BSON types in it
 /// take the form of MongoDB's relaxed Extended JSON: an object id is `{"$oid": ".."}`, a date
-/// `{"$date": "2026-01-02T03:04:05Z"}`.
+/// `{"$date": "2026-01-02T03:04:05Z"}`. [`Json`] has the forms of all types.
 ///
 /// # Example
 ///
@@ -47,19 +50,32 @@ impl Message {
         }
     }
 
-    /// `value` as JSON.
+    /// `value` as JSON; what BSON has and JSON has not, as [`Json::relaxed`] says.
     ///
     /// # Errors
     ///
     /// A rejection when the value does not serialize to BSON, the form it passes through: a number over
     /// `i64::MAX`, a map key that is no string.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, HandlerError> {
-        let value = bson::serialize_to_bson(&value).map_err(HandlerError::reject)?;
-        Self::from_bson(&value)
+        Self::encoded(value, Form::Relaxed)
     }
 
-    fn from_bson(value: &Bson) -> Result<Self, HandlerError> {
-        let payload = serde_json::to_vec(&RelaxedJson(value)).map_err(HandlerError::reject)?;
+    /// The same for a receiver that knows nothing of BSON, as [`Json::plain`] says.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`json`](Self::json).
+    pub fn plain_json<T: Serialize + ?Sized>(value: &T) -> Result<Self, HandlerError> {
+        Self::encoded(value, Form::Plain)
+    }
+
+    fn encoded<T: Serialize + ?Sized>(value: &T, form: Form) -> Result<Self, HandlerError> {
+        let encoded = Encoded::of(value).map_err(HandlerError::reject)?;
+        Self::of_json(Json::new(encoded.value(), form))
+    }
+
+    fn of_json(json: Json<'_>) -> Result<Self, HandlerError> {
+        let payload = serde_json::to_vec(&json).map_err(HandlerError::reject)?;
         Ok(Self::new(payload, JSON))
     }
 
@@ -95,22 +111,6 @@ impl Message {
     /// What the payload is, as a MIME type.
     pub fn content_type(&self) -> &str {
         &self.content_type
-    }
-}
-
-/// Serializes BSON as MongoDB's relaxed Extended JSON, its fields in their own order.
-#[derive(Clone, Copy, Debug)]
-pub struct RelaxedJson<'a>(pub &'a Bson);
-
-impl Serialize for RelaxedJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Bson::Document(document) => {
-                serializer.collect_map(document.iter().map(|(key, value)| (key, Self(value))))
-            }
-            Bson::Array(values) => serializer.collect_seq(values.iter().map(Self)),
-            value => value.clone().into_relaxed_extjson().serialize(serializer),
-        }
     }
 }
 
@@ -183,10 +183,17 @@ impl<T: Serialize + 'static> IntoMessages for T {
         let value = value
             .downcast_ref::<Option<T>>()
             .expect("the value's own type");
-        match bson::serialize_to_bson(value).map_err(HandlerError::reject)? {
-            Bson::Null => Ok(Vec::new()),
-            Bson::Array(values) => values.iter().map(Message::from_bson).collect(),
-            value => Ok(vec![Message::from_bson(&value)?]),
+        let encoded = Encoded::of(value).map_err(HandlerError::reject)?;
+        match encoded.value() {
+            RawBsonRef::Null => Ok(Vec::new()),
+            RawBsonRef::Array(values) => {
+                let of_one = |value| Message::of_json(Json::relaxed(value));
+                let values = values.into_iter();
+                values
+                    .map(|value| value.map_err(HandlerError::reject).and_then(of_one))
+                    .collect()
+            }
+            value => Ok(vec![Message::of_json(Json::relaxed(value))?]),
         }
     }
 }

@@ -1,9 +1,9 @@
 use std::process::ExitCode;
 
-use changestream_core::{DeadLetter, DeadLetterStore};
+use changestream_core::{DeadLetter, DeadLetterStore, Json};
 use clap::Args;
 
-use super::view::{EventView, MessageView, WholeLetterView};
+use super::view::{MessageView, WholeLetterView};
 use crate::{
     failure::Failure,
     output::{Output, print_json, time},
@@ -64,7 +64,7 @@ fn print(letter: &DeadLetter, output: Output) -> Result<(), Failure> {
         output.line(&format!("{name:<9}  {value}"))?;
     }
     output.line("event")?;
-    print_json(&EventView(letter))?;
+    print_json(&Json::relaxed(letter.change()))?;
     if let Some(message) = letter.message() {
         output.line("message")?;
         print_json(&MessageView::of(message))?;

@@ -1,6 +1,6 @@
-use bson::{Bson, Document, spec::BinarySubtype};
-use changestream_core::{DeadLetter, DeadLetterSummary, Message, RelaxedJson, ReplayRequest};
-use serde::{Serialize, Serializer, ser::Error};
+use bson::{RawBinaryRef, RawBsonRef, spec::BinarySubtype};
+use changestream_core::{DeadLetter, DeadLetterSummary, Json, Message, ReplayRequest};
+use serde::{Serialize, Serializer};
 
 use crate::output::time;
 
@@ -37,7 +37,7 @@ pub(crate) struct WholeLetterView<'a> {
     #[serde(flatten)]
     letter: LetterView<'a>,
     error: &'a [String],
-    event: EventView<'a>,
+    event: Json<'a>,
     message: Option<MessageView<'a>>,
 }
 
@@ -49,10 +49,6 @@ pub(crate) struct MessageView<'a> {
     headers: &'a std::collections::BTreeMap<String, String>,
     payload: PayloadView<'a>,
 }
-
-/// The event as relaxed Extended JSON.
-#[derive(Debug)]
-pub(crate) struct EventView<'a>(pub(crate) &'a DeadLetter);
 
 /// Text as it is, else Extended JSON's `$binary`.
 #[derive(Debug)]
@@ -92,7 +88,7 @@ impl<'a> WholeLetterView<'a> {
         Self {
             letter: LetterView::of(letter.summary()),
             error: letter.error(),
-            event: EventView(letter),
+            event: Json::relaxed(letter.change()),
             message: letter.message().map(MessageView::of),
         }
     }
@@ -109,23 +105,16 @@ impl<'a> MessageView<'a> {
     }
 }
 
-impl Serialize for EventView<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let event = Document::try_from(self.0.change()).map_err(S::Error::custom)?;
-        RelaxedJson(&event.into()).serialize(serializer)
-    }
-}
-
 impl Serialize for PayloadView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(self.0) {
             Ok(text) => serializer.serialize_str(text),
             Err(_) => {
-                let bytes = Bson::Binary(bson::Binary {
+                let bytes = RawBinaryRef {
                     subtype: BinarySubtype::Generic,
-                    bytes: self.0.to_vec(),
-                });
-                RelaxedJson(&bytes).serialize(serializer)
+                    bytes: self.0,
+                };
+                Json::relaxed(RawBsonRef::Binary(bytes)).serialize(serializer)
             }
         }
     }
