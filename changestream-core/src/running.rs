@@ -211,16 +211,19 @@ impl Running {
             health,
         } = self;
         let (give_up, given_up) = watch::channel(false);
+        // Among those who bring events and who take them: the caller's own task may sleep far from both.
+        let mut driving = JoinSet::new();
+        driving.spawn(drive.run(batches, stop.subscribe(), given_up));
         let mut work = pin!(async {
-            let drained = drive.run(batches, stop.subscribe(), given_up).await;
+            let drained = driving.join_next().await.and_then(ended);
             stop.send_replace(true);
             let mut result = Ok(());
             while let Some(task) = tasks.join_next().await {
-                result = result.and(joined(task));
+                result = result.and(ended(task).unwrap_or(Ok(())));
             }
             match drained {
-                Drained::Yes => result,
-                Drained::No => result.and(Err(drain_deadline(config))),
+                Some(Drained::Yes) => result,
+                _ => result.and(Err(drain_deadline(config))),
             }
         });
         tokio::select! {
@@ -275,9 +278,11 @@ fn drain_deadline(config: Config) -> Error {
     )
 }
 
-fn joined(task: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
-    task.unwrap_or_else(|error| match error.try_into_panic() {
+/// What a task ended with, unless it was aborted.
+fn ended<T>(task: Result<T, JoinError>) -> Option<T> {
+    task.map_err(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_cancelled) => Ok(()),
+        Err(_aborted) => {}
     })
+    .ok()
 }

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::timeout,
 };
 
@@ -62,5 +62,7 @@ async fn read(
         if received.send(reply).await.is_err() || is_over {
             return;
         }
+        // To ask for more takes a while, in which what has come would wait.
+        yield_now().await;
     }
 }
