@@ -8,6 +8,7 @@ use std::{
 };
 
 use bson::RawDocumentBuf;
+use futures::{TryFutureExt, future::try_join3};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -49,7 +50,6 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(runtime: &Runtime, slot: &Slot, epoch: i64) -> Result<Self, Error> {
-        let plan = runtime.plan().await?;
         let Runtime {
             database,
             parts,
@@ -57,13 +57,15 @@ impl Running {
             ..
         } = runtime;
         let health = &slot.health;
-        parts.prepare_processed().await?;
         let client = database.client().clone();
         let config = parts.config;
-        let fingerprint = plan.fingerprint();
 
-        let claimed = parts.checkpoints.claim(&slot.name, epoch).await;
-        let Claimed::Yes(checkpoint) = claimed.map_err(unreadable_checkpoint)? else {
+        let claimed = parts.checkpoints.claim(&slot.name, epoch);
+        let claimed = claimed.map_err(unreadable_checkpoint);
+        let (plan, (), claimed) =
+            try_join3(runtime.plan(), parts.prepare_processed(), claimed).await?;
+        let fingerprint = plan.fingerprint();
+        let Claimed::Yes(checkpoint) = claimed else {
             let message = "the checkpoint was claimed by another replica";
             return Err(Error::new(Kind::LeaseLost, message));
         };

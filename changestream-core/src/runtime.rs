@@ -8,7 +8,10 @@ use std::{
 };
 
 use bson::Document;
-use futures::{FutureExt, future::FusedFuture};
+use futures::{
+    FutureExt,
+    future::{FusedFuture, try_join},
+};
 use mongodb::Database;
 
 use crate::{
@@ -323,8 +326,8 @@ impl Runtime {
 
     /// Waits for the lease. What is wrong with the deployment shows before.
     pub(crate) async fn acquire(&self, replica: &mut Replica) -> Result<Tenure, Error> {
-        self.plan().await?;
-        let stored = self.checkpoint(&self.parts.name).await?;
+        let stored = self.checkpoint(&self.parts.name);
+        let (_, stored) = try_join(self.plan(), stored).await?;
         replica.acquire(epoch_of(stored.as_ref())).await
     }
 
