@@ -121,8 +121,9 @@
 //! | `changestream_in_flight` | gauge | events or messages | being worked on |
 //! | `changestream_snapshot_documents_total` | counter | documents | of snapshots, done (label `runtime` only) |
 //! | `changestream_lag_seconds` | gauge | seconds | age of the oldest event in flight, else of the last one handled; 0 once caught up (label `runtime` only) |
-//! | `changestream_ready` | gauge | 0 or 1 | the stream is open, and checkpoints and dead letters are written (label `runtime` only) |
-//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `lease`, `checkpoints`, `dead_letters` |
+//! | `changestream_ready` | gauge | 0 or 1 | the stream is open, checkpoints and dead letters are written, and no sink is down (label `runtime` only) |
+//! | `changestream_sink_down` | gauge | 0 or 1 | the sink answers nobody (labels `runtime` and `sink`; not there before it was down) |
+//! | `changestream_interruptions_total` | counter | interruptions | that lasted for one error or many, by `part`: `stream`, `lease`, `checkpoints`, `dead_letters`, `sinks` |
 //!
 //! Spans are `change` (`handler`, `namespace`, `operation`, `event_id`, `attempt`) and within it `delivery`
 //! (`sink`, `index`, `attempt`), and `batch` (`handler`, `events`, `attempt`). Counters count each event of a batch.

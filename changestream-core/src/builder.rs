@@ -384,7 +384,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         let dead_letters = WatchedDeadLetters::new(dead_letters, patience, health.clone());
         let watched: Arc<dyn DeadLetterStore> = Arc::new(dead_letters.clone());
         let sinks = self.sinks.into_iter().map(|(sink, spec)| {
-            let stack = sink_stack(&name, &sink, spec, &watched);
+            let stack = sink_stack(&name, &sink, spec, &watched, &health);
             (sink, stack)
         });
         let sinks = sinks.collect();

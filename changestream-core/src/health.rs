@@ -1,9 +1,10 @@
 //! How a runtime fares: for readiness and liveness probes, and for whoever asks.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
@@ -49,10 +50,10 @@ pub enum RuntimeState {
     Starting,
     /// Another replica of its name is active; it waits to take over.
     StandingBy,
-    /// Its stream is open, and its checkpoints and dead letters are written.
+    /// Its stream is open, its checkpoints and dead letters are written, and no sink is down.
     Running,
-    /// The stream is broken, or the lease, a checkpoint or a dead letter cannot be written. It tries again and again and needs no
-    /// restart; nothing is skipped meanwhile.
+    /// The stream is broken, the lease, a checkpoint or a dead letter cannot be written, or a sink is down. It tries again and
+    /// again and needs no restart; nothing is skipped meanwhile.
     #[non_exhaustive]
     Interrupted {
         /// Since when.
@@ -78,8 +79,8 @@ impl Health {
         self.state() != RuntimeState::Stopped
     }
 
-    /// Whether the stream is open, and checkpoints and dead letters are written: [`Running`](RuntimeState::Running). For a
-    /// readiness probe, and to alert on when it lasts.
+    /// Whether the stream is open, checkpoints and dead letters are written, and no sink is down:
+    /// [`Running`](RuntimeState::Running). For a readiness probe, and to alert on when it lasts.
     pub fn is_ready(&self) -> bool {
         self.status.borrow().is_ready()
     }
@@ -189,10 +190,11 @@ pub(crate) enum Part {
     Stream,
     Checkpoints,
     DeadLetters,
+    Sinks,
 }
 
 impl Part {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 /// Where the parts of a runtime report to. Clones report to the same; when the last is gone, the runtime
@@ -203,6 +205,8 @@ pub(crate) struct HealthReporter(Arc<Report>);
 #[derive(Debug)]
 struct Report {
     runtime: Arc<str>,
+    /// The sinks that are down.
+    down: Mutex<BTreeSet<Arc<str>>>,
     status: watch::Sender<Status>,
     progress: Arc<Progress>,
 }
@@ -217,6 +221,7 @@ impl HealthReporter {
         };
         Self(Arc::new(Report {
             runtime: Arc::clone(runtime),
+            down: Mutex::default(),
             status: watch::Sender::new(status),
             progress: Arc::new(Progress {
                 handled_up_to: CAUGHT_UP.into(),
@@ -273,6 +278,25 @@ impl HealthReporter {
         }
     }
 
+    /// The sink of this name is down.
+    pub(crate) fn sink_is_down(&self, sink: &Arc<str>) {
+        let mut down = self.0.down();
+        down.insert(Arc::clone(sink));
+        self.interrupted(Part::Sinks, down_reason(&down));
+        self.0.gauge_sink(sink, true);
+    }
+
+    /// The sink of this name, which was down, is not any more.
+    pub(crate) fn sink_is_back(&self, sink: &Arc<str>) {
+        let mut down = self.0.down();
+        down.remove(sink);
+        match down.is_empty() {
+            true => self.resumed(Part::Sinks),
+            false => self.interrupted(Part::Sinks, down_reason(&down)),
+        }
+        self.0.gauge_sink(sink, false);
+    }
+
     /// A checkpoint was saved.
     pub(crate) fn checkpointed(&self) {
         self.0.modify(|status| {
@@ -312,12 +336,25 @@ impl Report {
             .set(u8::from(self.status.borrow().is_ready()));
     }
 
+    fn down(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gauge_sink(&self, sink: &Arc<str>, is_down: bool) {
+        let labels = [
+            ("runtime", self.runtime.to_string()),
+            ("sink", sink.to_string()),
+        ];
+        metrics::gauge!("changestream_sink_down", &labels).set(u8::from(is_down));
+    }
+
     fn count_interruption(&self, part: Part) {
         let part = match part {
             Part::Lease => "lease",
             Part::Stream => "stream",
             Part::Checkpoints => "checkpoints",
             Part::DeadLetters => "dead_letters",
+            Part::Sinks => "sinks",
         };
         let labels = [
             ("runtime", self.runtime.to_string()),
@@ -325,6 +362,11 @@ impl Report {
         ];
         metrics::counter!("changestream_interruptions_total", &labels).increment(1);
     }
+}
+
+fn down_reason(down: &BTreeSet<Arc<str>>) -> String {
+    let names: Vec<_> = down.iter().map(|sink| format!("`{sink}`")).collect();
+    format!("down: sink {}", names.join(", "))
 }
 
 /// However a runtime ends, dropped in the middle too, its handles say so.

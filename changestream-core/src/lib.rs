@@ -79,7 +79,7 @@ pub use handler::{
 };
 pub use health::{Health, RuntimeState};
 pub use json::Json;
-pub use layer::Backoff;
+pub use layer::{Backoff, OnSinkDown};
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
 pub use message::{IntoMessages, Message};
 pub use partition::Partitioning;

@@ -12,7 +12,7 @@ use crate::{
     handler::{Attempt, ChangeRequest, HandlerError, PolicyOverrides},
     key,
     lane::Turn,
-    layer::{self, SharedLayer, StackRequest, Target},
+    layer::{self, OnSinkDown, SharedLayer, StackRequest, Target},
     message::Message,
 };
 
@@ -160,12 +160,13 @@ impl StackRequest for Delivery {
 pub struct SinkSpec {
     pub(crate) service: BoxSink,
     pub(crate) policy: PolicyOverrides,
+    pub(crate) on_down: OnSinkDown,
     pub(crate) layers: Vec<SharedLayer<BoxSink>>,
 }
 
 impl SinkSpec {
-    /// A sink with a timeout of 10 s per attempt, 3 retries, and a first wait of at most 1 s. The
-    /// runtime's own settings are for its handlers and change nothing here.
+    /// A sink with a timeout of 10 s per attempt, 3 retries, a first wait of at most 1 s, and
+    /// [`OnSinkDown::Pause`]. The runtime's own settings are for its handlers and change nothing here.
     pub fn new<S>(sink: S) -> Self
     where
         S: Service<Delivery, Response = ()> + Clone + Send + Sync + 'static,
@@ -175,6 +176,7 @@ impl SinkSpec {
         Self {
             service: boxed(sink),
             policy: PolicyOverrides::default(),
+            on_down: OnSinkDown::default(),
             layers: Vec::new(),
         }
     }
@@ -186,7 +188,8 @@ impl SinkSpec {
         self
     }
 
-    /// Retries a failed delivery this often before it becomes a dead letter.
+    /// Retries a failed delivery this often before it becomes a dead letter, or waits where the sink is down; see
+    /// [`OnSinkDown`].
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.policy.retries = Some(retries);
@@ -197,6 +200,13 @@ impl SinkSpec {
     #[must_use]
     pub fn backoff(mut self, backoff: Duration) -> Self {
         self.policy.backoff = Some(backoff);
+        self
+    }
+
+    /// What happens to deliveries while the sink is down; they wait by default.
+    #[must_use]
+    pub fn on_down(mut self, on_down: OnSinkDown) -> Self {
+        self.on_down = on_down;
         self
     }
 
@@ -239,6 +249,7 @@ impl fmt::Debug for SinkSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SinkSpec")
             .field("policy", &self.policy)
+            .field("on_down", &self.on_down)
             .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use changestream::{Delivery, EventId, HandlerError, RuntimeBuilder, SinkSpec, prelude::*};
+use changestream::{
+    Delivery, EventId, HandlerError, OnSinkDown, RuntimeBuilder, SinkSpec, prelude::*,
+};
 use mongodb::bson::{Document, doc};
 use serde::Deserialize;
 use tower::service_fn;
@@ -292,7 +294,8 @@ async fn of_two_sinks_only_the_failing_one_leaves_a_dead_letter() -> TestResult 
     let (events, letters) = run(spec, |builder| {
         let bad = sink(&bad, fails)
             .retries(1)
-            .backoff(Duration::from_millis(1));
+            .backoff(Duration::from_millis(1))
+            .on_down(OnSinkDown::DeadLetter);
         builder
             .sink("good", sink(&good, |_| false))
             .sink("bad", bad)

@@ -39,6 +39,7 @@ mod projection_stage;
 mod replay;
 mod resume;
 mod shutdown;
+mod sink_down;
 mod snapshot;
 mod snapshot_order;
 mod snapshot_progress;

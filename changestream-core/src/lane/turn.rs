@@ -1,4 +1,5 @@
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -40,6 +41,10 @@ impl Turn {
         })))
     }
 
+    pub(crate) fn is_on_lane(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Makes it the turn of another call, if nothing of the one before it is left and the lane is still held.
     pub(crate) fn begin_again(&mut self) -> bool {
         let Some(held) = self.0.as_mut().and_then(Arc::get_mut) else {
@@ -71,9 +76,15 @@ impl Turn {
 
     /// Waits, and leaves the lane to others meanwhile.
     pub(crate) async fn rest(self, wait: Duration) {
+        self.rest_for(sleep(wait)).await;
+    }
+
+    /// The same for what comes of another wait.
+    pub(crate) async fn rest_for<T>(self, wait: impl Future<Output = T>) -> T {
         self.leave();
-        sleep(wait).await;
+        let waited = wait.await;
         self.enter().await;
+        waited
     }
 
     async fn enter(&self) {

@@ -124,7 +124,12 @@ fn describe() {
     describe_gauge!(
         "changestream_ready",
         Unit::Count,
-        "1 while the stream is open, and checkpoints and dead letters are written"
+        "1 while the stream is open, checkpoints and dead letters are written, and no sink is down"
+    );
+    describe_gauge!(
+        "changestream_sink_down",
+        Unit::Count,
+        "1 while the sink answers nobody"
     );
     describe_counter!(
         "changestream_interruptions_total",

@@ -1,11 +1,12 @@
 //! The tower stack around every handler and every sink.
 //!
 //! Outermost first: [`Trace`], [`Metrics`], [`Deduplicate`] (where asked for), [`Deliver`] (handlers only),
-//! [`DeadLetter`], retry, [`Transact`] (handlers that take a transaction), [`Timeout`], [`CatchPanic`], the
-//! user's layers, the handler or sink itself. Around a handler of batches, [`Batches`] does the work of those from
+//! [`DeadLetter`], [`Pause`] (sinks only), retry, [`Transact`] (handlers that take a transaction), [`Admit`] (sinks only),
+//! [`Timeout`], [`CatchPanic`], the user's layers, the handler or sink itself. Around a handler of batches, [`Batches`] does the work of those from
 //! [`Deduplicate`] to retry.
 
 mod batch;
+mod breaker;
 mod catch_panic;
 mod dead_letter;
 mod deduplicate;
@@ -18,9 +19,11 @@ mod timeout;
 mod trace;
 mod transact;
 
+pub use breaker::OnSinkDown;
 pub use retry::Backoff;
 
 pub(crate) use batch::Batches;
+pub(crate) use breaker::{Admit, Breaker, Pause};
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use deduplicate::Deduplicate;

@@ -9,12 +9,13 @@ use tower::{
 };
 
 use super::{
-    Backoff, Batches, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics, Outcome,
-    RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
+    Admit, Backoff, Batches, Breaker, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics,
+    Outcome, Pause, RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
 };
 use crate::{
     dead_letter::DeadLetterStore,
     handler::{BoundHandler, BoxHandler, ChangeRequest, PolicyOverrides},
+    health::HealthReporter,
     processed::Transactions,
     sink::{BoxSink, Delivery, SinkSpec},
 };
@@ -96,7 +97,12 @@ pub(crate) fn handler_stack(
             policy.timeout,
         )),
     };
-    let service = with_attempts(service, policy, runtime, store, &meter);
+    let service = DeadLetter::new(
+        Retry::new(policy.retry(&meter), service),
+        Arc::clone(runtime),
+        Arc::clone(store),
+        Arc::clone(&meter),
+    );
     let target = Target {
         runtime: Arc::clone(runtime),
         key: handler.key,
@@ -115,12 +121,21 @@ pub(crate) fn sink_stack(
     name: &str,
     sink: SinkSpec,
     store: &Arc<dyn DeadLetterStore>,
+    health: &HealthReporter,
 ) -> SinkStack {
     let meter = Meter::new(runtime, "sink", name);
     let policy = Policy::default().overridden(sink.policy);
+    let attempts = policy.retries.saturating_add(1);
+    let breaker = Breaker::new(name, sink.on_down, attempts, health.clone());
     let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
-    let service = bounded(service, policy);
-    let service = with_attempts(service, policy, runtime, store, &meter);
+    let service = Admit::new(bounded(service, policy), Arc::clone(&breaker));
+    let service = Pause::new(Retry::new(policy.retry(&meter), service), breaker);
+    let service = DeadLetter::new(
+        service,
+        Arc::clone(runtime),
+        Arc::clone(store),
+        Arc::clone(&meter),
+    );
     let service = service.map_response(|delivered| match delivered {
         Some(()) => Outcome::Done,
         None => Outcome::DeadLettered,
@@ -131,21 +146,4 @@ pub(crate) fn sink_stack(
 /// One attempt that is bounded and caught.
 fn bounded<S>(service: S, policy: Policy) -> Timeout<CatchPanic<S>> {
     Timeout::new(CatchPanic::new(service), policy.timeout)
-}
-
-/// The part that handlers and sinks share: attempts made again as the policy says, and a dead letter after
-/// the last.
-fn with_attempts<S>(
-    attempt: S,
-    policy: Policy,
-    runtime: &Arc<str>,
-    store: &Arc<dyn DeadLetterStore>,
-    meter: &Arc<Meter>,
-) -> DeadLetter<Retry<RetryPolicy, S>> {
-    DeadLetter::new(
-        Retry::new(policy.retry(meter), attempt),
-        Arc::clone(runtime),
-        Arc::clone(store),
-        Arc::clone(meter),
-    )
 }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     Attempt, CheckpointStore, Claimed, Delivery, Error, HandlerError, HandlerSpec,
-    MemoryCheckpoints, MemoryDeadLetters, MemoryLeases, Message, Operation, RawChange, ResumeToken,
-    SinkSpec,
+    MemoryCheckpoints, MemoryDeadLetters, MemoryLeases, Message, OnSinkDown, Operation, RawChange,
+    ResumeToken, SinkSpec,
     builder::RuntimeBuilder,
     checkpoint::{Checkpointer, TokenKind},
     engine::{Drive, Engine},
@@ -257,7 +257,9 @@ fn sink(world: &World, oracle: &Arc<Oracle>, life: u32, index: usize) -> SinkSpe
             attempt(oracle, life, event, handler, Part::Sink(index), number).await
         }
     });
+    // An attempt of one number ends as it did before: who waits would wait for good.
     SinkSpec::new(deliver)
+        .on_down(OnSinkDown::DeadLetter)
         .timeout(policy.timeout)
         .retries(policy.retries)
         .backoff(policy.backoff)

@@ -1,0 +1,279 @@
+//! What a sink that is down does to its deliveries: they wait, or they fail without being sent.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, FutureExt};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+use tower::{Service, ServiceExt};
+
+use super::{Backoff, StackRequest};
+use crate::{
+    handler::{Disposition, HandlerError},
+    health::HealthReporter,
+};
+
+/// What happens to the deliveries of a sink while it is down.
+///
+/// A sink is down after five failures in a row that may be retried, until it takes a delivery or rejects one. Meanwhile one
+/// delivery at a time tries it, with waits of up to a second at first and up to a minute later, and a different one each
+/// time: a message that the receiver fails at does not stand before the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnSinkDown {
+    /// They wait until it is back. A delivery whose attempts are used up becomes a dead letter only where the sink answered
+    /// another one in the meantime; else the sink is down, even after fewer than five failures. Events are taken in until
+    /// as many wait as may be in flight, then none; the checkpoint waits with them.
+    ///
+    /// A delivery of a replay does not wait, nor does one of a [`TestRuntime`](crate::testing::TestRuntime) that is sent
+    /// single events.
+    #[default]
+    Pause,
+    /// They fail, and become dead letters when their attempts are used up.
+    DeadLetter,
+}
+
+/// The state of a sink, which all its deliveries share.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    sink: Arc<str>,
+    on_down: OnSinkDown,
+    /// After so many failures in a row it is down.
+    threshold: u32,
+    state: Mutex<State>,
+    is_back: Notify,
+    /// For the one delivery that may be tried while it is down.
+    trial: Arc<Semaphore>,
+    health: HealthReporter,
+}
+
+#[derive(Debug)]
+struct State {
+    /// In a row.
+    failures: u32,
+    /// What was taken, and what was rejected: that the receiver answers is what counts.
+    answers: u64,
+    /// Not before this is it tried again.
+    next_trial: Instant,
+}
+
+/// That a delivery may be sent.
+enum Admitted {
+    Freely,
+    /// As the one that is tried.
+    ForTrial {
+        _trial: OwnedSemaphorePermit,
+    },
+}
+
+impl Breaker {
+    const THRESHOLD: u32 = 5;
+    /// Between trials.
+    const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+    pub(crate) fn new(
+        sink: &str,
+        on_down: OnSinkDown,
+        attempts: u32,
+        health: HealthReporter,
+    ) -> Arc<Self> {
+        let threshold = match on_down {
+            // Who has failed as often as it may waits, if nobody else was answered.
+            OnSinkDown::Pause => attempts.clamp(1, Self::THRESHOLD),
+            OnSinkDown::DeadLetter => Self::THRESHOLD,
+        };
+        Arc::new(Self {
+            sink: sink.into(),
+            on_down,
+            threshold,
+            state: Mutex::new(State {
+                failures: 0,
+                answers: 0,
+                next_trial: Instant::now(),
+            }),
+            is_back: Notify::new(),
+            trial: Arc::new(Semaphore::new(1)),
+            health,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it may be tried again, while it is down.
+    fn next_trial(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.failures >= self.threshold).then_some(state.next_trial)
+    }
+
+    /// Lets a delivery go: at once while the sink is up, else as `on_down` says.
+    async fn admit<R: StackRequest>(&self, request: &R) -> Result<Admitted, HandlerError> {
+        let next_trial = self.next_trial().filter(|_| request.turn().is_on_lane());
+        let Some(next_trial) = next_trial else {
+            return Ok(Admitted::Freely);
+        };
+        if self.on_down == OnSinkDown::Pause {
+            let turn = request.turn().clone();
+            return Ok(turn.rest_for(self.wait()).await);
+        }
+        let trial = Arc::clone(&self.trial).try_acquire_owned();
+        match trial {
+            Ok(trial) if next_trial <= Instant::now() => Ok(Admitted::ForTrial { _trial: trial }),
+            _ => Err(HandlerError::retry(format!(
+                "the sink `{}` is down; nothing was sent to it",
+                self.sink
+            ))),
+        }
+    }
+
+    /// Waits until the sink is back or it is this delivery's turn to try it.
+    async fn wait(&self) -> Admitted {
+        let mut trial = None;
+        loop {
+            let is_back = self.is_back.notified();
+            let Some(next_trial) = self.next_trial() else {
+                return Admitted::Freely;
+            };
+            tokio::select! {
+                () = is_back => {}
+                acquired = Arc::clone(&self.trial).acquire_owned(), if trial.is_none() => {
+                    trial = acquired.ok();
+                }
+                () = sleep_until(next_trial), if trial.is_some() => {
+                    if let Some(trial) = trial {
+                        return Admitted::ForTrial { _trial: trial };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes note of how an attempt ended.
+    fn note<T>(&self, result: &Result<T, HandlerError>) {
+        let failure = result.as_ref().err();
+        let failure = failure.filter(|error| error.disposition() != Disposition::Reject);
+        let mut state = self.state();
+        let was_down = state.failures >= self.threshold;
+        let Some(error) = failure else {
+            state.failures = 0;
+            state.answers += 1;
+            if was_down {
+                tracing::info!(sink = %self.sink, "the sink is back");
+                self.health.sink_is_back(&self.sink);
+                self.is_back.notify_waiters();
+            }
+            return;
+        };
+        state.failures = state.failures.saturating_add(1);
+        let Some(trials) = state.failures.checked_sub(self.threshold) else {
+            return;
+        };
+        let wait = match error.disposition() {
+            Disposition::RetryAfter(pause) => pause,
+            _ => Self::BACKOFF.wait(trials + 1),
+        };
+        state.next_trial = Instant::now() + wait;
+        if !was_down {
+            tracing::warn!(
+                sink = %self.sink, failures = state.failures, on_down = ?self.on_down, "the sink is down"
+            );
+            self.health.sink_is_down(&self.sink);
+        }
+    }
+}
+
+/// Sends one attempt, when the sink is to be sent to.
+#[derive(Clone, Debug)]
+pub(crate) struct Admit<S> {
+    inner: S,
+    breaker: Arc<Breaker>,
+}
+
+impl<S> Admit<S> {
+    pub(crate) fn new(inner: S, breaker: Arc<Breaker>) -> Self {
+        Self { inner, breaker }
+    }
+}
+
+impl<S, R> Service<R> for Admit<S>
+where
+    S: Service<R, Error = HandlerError> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Future: Send,
+    R: StackRequest + Sync,
+{
+    type Response = S::Response;
+    type Error = HandlerError;
+    type Future = BoxFuture<'static, Result<S::Response, HandlerError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let Self { inner, breaker } = self.clone();
+        async move {
+            let _admitted = breaker.admit(&request).await?;
+            let result = inner.oneshot(request).await;
+            breaker.note(&result);
+            result
+        }
+        .boxed()
+    }
+}
+
+/// Begins a delivery anew whose attempts are used up, where that is the sink's fault and it may wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause<S> {
+    inner: S,
+    breaker: Arc<Breaker>,
+}
+
+impl<S> Pause<S> {
+    pub(crate) fn new(inner: S, breaker: Arc<Breaker>) -> Self {
+        Self { inner, breaker }
+    }
+}
+
+impl<S, R> Service<R> for Pause<S>
+where
+    S: Service<R, Error = HandlerError> + Clone + Send + 'static,
+    S::Response: Send,
+    S::Future: Send,
+    R: StackRequest + Sync,
+{
+    type Response = S::Response;
+    type Error = HandlerError;
+    type Future = BoxFuture<'static, Result<S::Response, HandlerError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let Self { inner, breaker } = self.clone();
+        async move {
+            loop {
+                let answers = breaker.state().answers;
+                let result = inner.clone().oneshot(request.clone()).await;
+                let is_down = breaker.state().answers == answers;
+                match &result {
+                    Err(error)
+                        if error.disposition() != Disposition::Reject
+                            && is_down
+                            && breaker.on_down == OnSinkDown::Pause
+                            && request.turn().is_on_lane() => {}
+                    _ => return result,
+                }
+            }
+        }
+        .boxed()
+    }
+}
