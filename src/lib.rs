@@ -131,14 +131,14 @@
 //! # Features
 //!
 //! - `macros` (default): `#[on_change(..)]`.
-//! - `http`: `HttpSink`.
+//! - `http`: `HttpSink`, and `WebhookKey` for its receivers.
 //! - `testing`: handlers, layers and sinks without a server, in `testing`.
 
 pub use changestream_core::*;
 #[cfg(feature = "macros")]
 pub use changestream_derive::on_change;
 #[cfg(feature = "http")]
-pub use changestream_sinks::HttpSink;
+pub use changestream_sinks::{HttpSink, WebhookError, WebhookKey};
 pub use {bson, mongodb};
 
 /// The handlers for [`RuntimeBuilder::handlers`]: a list of functions annotated with `#[on_change(..)]`.
@@ -180,3 +180,7 @@ pub mod prelude {
 #[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../docs/sinks/http.md")]
+struct HttpSinkPage;

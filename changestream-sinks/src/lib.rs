@@ -5,4 +5,4 @@
 mod http;
 
 #[cfg(feature = "http")]
-pub use http::HttpSink;
+pub use http::{HttpSink, WebhookError, WebhookKey};

@@ -103,6 +103,8 @@ fn microservice(database: &Database, receiver: &Receiver, start: StartAt) -> Res
         .name(NAME)
         .start_at(start)
         .state(app)
+        // At the end, nobody waits long for a service that is down.
+        .drain_deadline(Duration::from_secs(5))
         .handlers(handlers::all());
     for service in handlers::SERVICES {
         let sink = SinkSpec::new(HttpSink::new(receiver.url(service))?)

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use changestream_core::Error;
-use reqwest::{Client, Url, redirect::Policy};
+
+use super::guard::{self, PublicOnly};
+use reqwest::{Client, ClientBuilder, Url, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
 
@@ -36,16 +38,33 @@ pub(super) fn host(url: &Url) -> String {
 }
 
 pub(super) fn build(url: &Url) -> Result<Client, Error> {
-    let failed = |what: &str, error: reqwest::Error| {
-        Error::configuration(format!("an HTTP sink cannot {what}")).caused_by(error.without_url())
-    };
-    Client::builder()
-        .tls_backend_preconfigured(tls(url.scheme() == "https")?)
+    finish(builder(url)?)
+}
+
+/// The same for a URL that comes from outside.
+pub(super) fn build_guarded(url: &Url) -> Result<Client, Error> {
+    if guard::names_a_private_address(url) {
+        return Err(Error::configuration(
+            "the URL of an HTTP sink that is for public addresses only names another one",
+        ));
+    }
+    finish(builder(url)?.dns_resolver(PublicOnly::resolver()))
+}
+
+fn builder(url: &Url) -> Result<ClientBuilder, Error> {
+    let tls = tls(url.scheme() == "https")?;
+    Ok(Client::builder()
+        .tls_backend_preconfigured(tls)
         .redirect(Policy::none())
         .no_proxy()
-        .user_agent(USER_AGENT)
-        .build()
-        .map_err(|error| failed("set up its connections", error))
+        .user_agent(USER_AGENT))
+}
+
+fn finish(builder: ClientBuilder) -> Result<Client, Error> {
+    builder.build().map_err(|error| {
+        Error::configuration("an HTTP sink cannot set up its connections")
+            .caused_by(error.without_url())
+    })
 }
 
 /// TLS by ring, whichever provider the process has installed, and the operating system's roots.

@@ -1,6 +1,8 @@
 //! What a request says besides its body.
 
 use changestream_core::Delivery;
+
+use super::webhook::{self, WebhookKey};
 use reqwest::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
     TRANSFER_ENCODING, UPGRADE,
@@ -12,7 +14,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// Set by the sink or the connection, and by nobody else.
-const RESERVED: [HeaderName; 9] = [
+const RESERVED: [HeaderName; 12] = [
     EVENT_ID,
     EVENT_SOURCE,
     IDEMPOTENCY_KEY,
@@ -22,6 +24,9 @@ const RESERVED: [HeaderName; 9] = [
     HOST,
     TRANSFER_ENCODING,
     UPGRADE,
+    webhook::ID,
+    webhook::SIGNATURE,
+    webhook::TIMESTAMP,
 ];
 
 /// The headers of one request, or what is wrong with the message's.
@@ -49,6 +54,30 @@ pub(super) fn of(
     headers.insert(IDEMPOTENCY_KEY, value(&IDEMPOTENCY_KEY, &delivery.id())?);
     headers.insert(CONTENT_TYPE, value(&CONTENT_TYPE, message.content_type())?);
     Ok(headers)
+}
+
+/// What receivers check that know one of the keys: the id of the delivery, this attempt's time, and a signature of each
+/// key.
+pub(super) fn sign(
+    headers: &mut HeaderMap,
+    delivery: &Delivery,
+    keys: &[WebhookKey],
+) -> Result<(), String> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    // The specification parts what is signed by dots.
+    let id = delivery.id().replace('.', "%2E");
+    let now = webhook::now();
+    let body = delivery.message().payload();
+    let signatures: Vec<_> = keys.iter().map(|key| key.sign(&id, now, body)).collect();
+    headers.insert(webhook::ID, value(&webhook::ID, &id)?);
+    headers.insert(webhook::TIMESTAMP, now.into());
+    headers.insert(
+        webhook::SIGNATURE,
+        value(&webhook::SIGNATURE, &signatures.join(" "))?,
+    );
+    Ok(())
 }
 
 /// A header that somebody else than the sink sets, or what is wrong with it.

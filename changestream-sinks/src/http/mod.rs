@@ -1,12 +1,19 @@
 mod client;
+mod guard;
 mod header;
 mod response;
+mod webhook;
+
+pub use webhook::{WebhookError, WebhookKey};
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -33,9 +40,10 @@ use tower::Service;
 /// | `X-Event-Source` | the runtime's name, or what [`source`](Self::source) says |
 /// | `X-Correlation-ID` | the header of that name where one is set, else the event id |
 /// | `Content-Type` | the message's content type |
+/// | `webhook-id`, `webhook-timestamp`, `webhook-signature` | where there is a key; see [`sign_with`](Self::sign_with) |
 ///
 /// To these come the sink's own [`header`](Self::header)s, and the message's, which win over the sink's. A
-/// message with a header that is not valid, or that is one of the first three, `Content-Type` or one of
+/// message with a header that is not valid, or that is one of the first three, `Content-Type`, a signature's or one of
 /// the connection's, is rejected.
 ///
 /// # Answers
@@ -46,6 +54,7 @@ use tower::Service;
 /// | 429, 503 | retried after `Retry-After` (seconds or a date, at most 60 s), else with backoff |
 /// | 408, 425, other 5xx, no connection, no answer | retried with backoff |
 /// | 3xx | rejected, since redirects are never followed |
+/// | 410 | rejected, and so is everything after it, unsent, until the process starts anew; an error is logged |
 /// | other 4xx | rejected |
 ///
 /// Errors name the host and the status, never the path, the query, a header's value or the payload.
@@ -54,7 +63,8 @@ use tower::Service;
 ///
 /// Connections are kept alive and shared by the clones of a sink. TLS certificates are checked against the
 /// roots that the operating system trusts; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
-/// Proxies in the environment are not used.
+/// Proxies in the environment are not used. A URL that comes from outside, as a customer's webhook, is for a sink that is
+/// [`public_only`](Self::public_only).
 ///
 /// # Example
 ///
@@ -85,6 +95,9 @@ struct Target {
     host: Arc<str>,
     source: Option<HeaderValue>,
     headers: HeaderMap,
+    keys: Vec<WebhookKey>,
+    /// The receiver has said that it is for good.
+    is_gone: Arc<AtomicBool>,
 }
 
 impl HttpSink {
@@ -103,6 +116,8 @@ impl HttpSink {
                 url,
                 source: None,
                 headers: HeaderMap::new(),
+                keys: Vec::new(),
+                is_gone: Arc::default(),
             }),
         })
     }
@@ -133,6 +148,32 @@ impl HttpSink {
         Arc::make_mut(&mut self.target).headers.insert(name, value);
         Ok(self)
     }
+
+    /// Signs every request with this key, for the receiver to know who sent it (specification *Standard Webhooks*). With
+    /// several keys there is a signature of each: add the next key here, then give it to the receiver, then remove the
+    /// first one.
+    ///
+    /// `webhook-id` is the delivery's id, the same on every attempt and after every restart, with `%2E` for a dot;
+    /// `webhook-timestamp` is the attempt's. A receiver in Rust has [`WebhookKey::verify`], others the libraries of the
+    /// specification.
+    #[must_use]
+    pub fn sign_with(mut self, key: WebhookKey) -> Self {
+        Arc::make_mut(&mut self.target).keys.push(key);
+        self
+    }
+
+    /// Connects to addresses of the public internet only, whatever the URL's name leads to: for URLs that are not the
+    /// developer's own. Loopback, private, shared and link-local addresses, which those of clouds' metadata are among,
+    /// and all others that are not public are refused, IPv4, IPv6 and IPv4 within IPv6. The name is resolved once
+    /// for a connection, which is made to what was found. A message to a name that leads to no other address is rejected.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error when the URL itself names such an address.
+    pub fn public_only(mut self) -> Result<Self, Error> {
+        self.client = client::build_guarded(&self.target.url)?;
+        Ok(self)
+    }
 }
 
 impl Service<Delivery> for HttpSink {
@@ -147,13 +188,17 @@ impl Service<Delivery> for HttpSink {
     fn call(&mut self, delivery: Delivery) -> Self::Future {
         let Self { client, target } = self.clone();
         Box::pin(async move {
-            let headers = header::of(&delivery, target.source.as_ref(), &target.headers)
-                .map_err(HandlerError::reject)?;
+            if target.is_gone.load(Relaxed) {
+                return Err(response::gone(&target.host));
+            }
+            let headers = header::of(&delivery, target.source.as_ref(), &target.headers);
+            let mut headers = headers.map_err(HandlerError::reject)?;
+            header::sign(&mut headers, &delivery, &target.keys).map_err(HandlerError::reject)?;
             let request = client
                 .post(target.url.clone())
                 .headers(headers)
                 .body(delivery.message().payload().clone());
-            response::judge(&target.host, request.send().await).await
+            response::judge(&target.host, &target.is_gone, request.send().await).await
         })
     }
 }
@@ -165,6 +210,7 @@ impl fmt::Debug for HttpSink {
             .field("host", &self.target.host)
             .field("source", &self.target.source)
             .field("headers", &headers.collect::<Vec<_>>())
+            .field("keys", &self.target.keys.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,10 @@
 //! What an answer means.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    error::Error as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, SystemTime},
+};
 
 use changestream_core::HandlerError;
 use reqwest::{
@@ -8,6 +12,8 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 use tokio::time::timeout;
+
+use super::guard::NotPublic;
 
 /// The longest pause that a receiver can ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -23,17 +29,31 @@ struct SendError {
     source: reqwest::Error,
 }
 
+/// Whether the message is delivered; `is_gone` where the receiver wants no other one.
 pub(super) async fn judge(
     host: &str,
+    is_gone: &AtomicBool,
     answer: Result<Response, reqwest::Error>,
 ) -> Result<(), HandlerError> {
     let response = answer.map_err(|error| not_sent(host, error))?;
-    let result = outcome(host, response.status(), response.headers());
+    let status = response.status();
+    let result = outcome(host, status, response.headers());
+    if status == StatusCode::GONE && !is_gone.swap(true, Relaxed) {
+        tracing::error!(
+            host,
+            "the receiver answered 410 Gone: nothing is sent to it any more"
+        );
+    }
     let _ = timeout(MAX_BODY_TIME, drain(response)).await;
     result
 }
 
 fn not_sent(host: &str, error: reqwest::Error) -> HandlerError {
+    if was_guarded(&error) {
+        return HandlerError::reject(format!(
+            "`{host}` leads to no public address; nothing was sent"
+        ));
+    }
     let message = match error.is_connect() {
         true => format!("no connection to `{host}`"),
         false => format!("no answer from `{host}`"),
@@ -42,6 +62,23 @@ fn not_sent(host: &str, error: reqwest::Error) -> HandlerError {
         message,
         source: error.without_url(),
     })
+}
+
+fn was_guarded(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<NotPublic>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+pub(super) fn gone(host: &str) -> HandlerError {
+    HandlerError::reject(format!(
+        "`{host}` answered 410 Gone; nothing is sent to it until this process starts anew"
+    ))
 }
 
 fn outcome(host: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), HandlerError> {
@@ -54,6 +91,7 @@ fn outcome(host: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), Ha
                 None => HandlerError::retry(message),
             })
         }
+        StatusCode::GONE => Err(gone(host)),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Err(HandlerError::retry(message)),
         status if status.is_redirection() => Err(HandlerError::reject(format!(
             "{message}; redirects are not followed: give the sink the final URL"

@@ -1,10 +1,12 @@
 //! The HTTP sink against real servers.
 
+mod guard;
 mod receiver;
 mod request;
 mod response;
 mod settings;
 mod tls;
+mod webhook;
 
 use changestream_core::{Delivery, Disposition, HandlerError, Message};
 use changestream_sinks::HttpSink;

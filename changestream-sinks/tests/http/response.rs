@@ -44,6 +44,21 @@ async fn any_2xx_is_delivery() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_is_gone_gets_nothing_more() {
+    let receiver = Receiver::start(|_| StatusCode::GONE).await;
+    let sink = HttpSink::new(receiver.url("/events")).unwrap();
+    let host = receiver.address();
+    let message =
+        format!("`{host}` answered 410 Gone; nothing is sent to it until this process starts anew");
+    for _ in 0..3 {
+        // Clones are one sink.
+        let result = send(&sink.clone(), delivery(text("m"))).await;
+        assert_error(result, Disposition::Reject, &message);
+    }
+    receiver.single();
+}
+
+#[tokio::test]
 async fn what_may_pass_is_retried() {
     for (code, message) in [
         (408, "`host` answered 408 Request Timeout"),

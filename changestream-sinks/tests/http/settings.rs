@@ -1,7 +1,7 @@
 //! What is refused when a sink is made, and what it shows of itself.
 
 use changestream_core::Error;
-use changestream_sinks::HttpSink;
+use changestream_sinks::{HttpSink, WebhookKey};
 
 #[track_caller]
 fn refused(result: Result<HttpSink, Error>) -> String {
@@ -88,9 +88,10 @@ fn a_header_that_is_not_valid_is_refused() {
 fn debug_shows_no_secret() {
     let sink = HttpSink::new("http://shop.internal:81/events?key=s3cret")
         .and_then(|sink| sink.header("Authorization", "Bearer s3cret"))
-        .unwrap();
+        .unwrap()
+        .sign_with(WebhookKey::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
     assert_eq!(
         format!("{sink:?}"),
-        r#"HttpSink { host: "shop.internal:81", source: None, headers: ["authorization"], .. }"#
+        r#"HttpSink { host: "shop.internal:81", source: None, headers: ["authorization"], keys: 1, .. }"#
     );
 }
