@@ -2,12 +2,9 @@
 
 use std::{env, process::Stdio, sync::Arc, time::Duration};
 
-use changestream::{Delivery, MemoryCheckpoints, MongoCheckpoints, RuntimeBuilder, prelude::*};
+use changestream::{Delivery, MemoryCheckpoints, RuntimeBuilder, prelude::*};
 use changestream_testkit::MongoServer;
-use mongodb::{
-    Client,
-    bson::{Document, doc},
-};
+use mongodb::bson::{Document, doc};
 use tokio::{
     process::{Child, Command},
     sync::Semaphore,
@@ -17,6 +14,7 @@ use tower::service_fn;
 
 use crate::support::{
     Event, Scene, Seen, Started, TestResult,
+    child::wait_until_watching,
     effect::{effect, effects},
     eventually,
 };
@@ -71,15 +69,6 @@ fn start_child(server: &MongoServer, hangs: bool) -> Child {
         .stdout(Stdio::null())
         .kill_on_drop(true);
     command.spawn().expect("a process")
-}
-
-async fn wait_until_watching(client: &Client) {
-    let database = client.database("shop");
-    let checkpoints = database.collection::<Document>(MongoCheckpoints::COLLECTION);
-    eventually("the child watches", async || {
-        checkpoints.find_one(doc! {}).await.expect("read")
-    })
-    .await;
 }
 
 #[tokio::test]
