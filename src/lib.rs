@@ -77,7 +77,7 @@
 //! # Results
 //!
 //! What a handler returns goes, as [`Message`]s, to the sinks that `to` names: see [`IntoMessages`]. A
-//! sink is any tower service of [`Delivery`]; the feature `http` has `HttpSink`.
+//! sink is any tower service of [`Delivery`]; the features `http` and `channel` have `HttpSink` and `ChannelSink`.
 //!
 //! # Failures
 //!
@@ -131,12 +131,15 @@
 //! # Features
 //!
 //! - `macros` (default): `#[on_change(..)]`.
+//! - `channel`: `ChannelSink`, to another task of the process.
 //! - `http`: `HttpSink`, and `WebhookKey` for its receivers.
 //! - `testing`: handlers, layers and sinks without a server, in `testing`.
 
 pub use changestream_core::*;
 #[cfg(feature = "macros")]
 pub use changestream_derive::on_change;
+#[cfg(feature = "channel")]
+pub use changestream_sinks::{ChannelDelivery, ChannelReceiver, ChannelSink};
 #[cfg(feature = "http")]
 pub use changestream_sinks::{HttpSink, WebhookError, WebhookKey};
 pub use {bson, mongodb};
@@ -184,3 +187,7 @@ struct Readme;
 #[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../docs/sinks/http.md")]
 struct HttpSinkPage;
+
+#[cfg(all(doctest, feature = "channel"))]
+#[doc = include_str!("../docs/sinks/channel.md")]
+struct ChannelSinkPage;

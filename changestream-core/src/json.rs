@@ -35,7 +35,8 @@ use serde::{
 /// # Example
 ///
 /// ```
-/// use changestream_core::{Json, bson::{DateTime, rawdoc}};
+/// use bson::{DateTime, rawdoc};
+/// use changestream_core::Json;
 ///
 /// let at = rawdoc! { "at": DateTime::from_millis(0) };
 /// let json = |json: Json<'_>| serde_json::to_string(&json).unwrap();
