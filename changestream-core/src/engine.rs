@@ -19,7 +19,7 @@ use crate::{
     handler::BatchLimits,
     health::HealthReporter,
     key::KeyHasher,
-    lane::Lanes,
+    lane::{Lanes, Leash},
     layer::{HandlerStack, ImageGuard},
     partition::Partition,
     route::Router,
@@ -108,6 +108,11 @@ impl Drive {
             health,
             lag: metrics::gauge!("changestream_lag_seconds", labels),
         }
+    }
+
+    /// Ends the handlers where they are, when it is dropped.
+    pub(crate) fn leash(&self) -> Leash {
+        self.lanes.leash()
     }
 
     /// Works until there are no more batches or it is told to stop; then finishes what is in flight, until the

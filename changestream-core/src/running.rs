@@ -214,6 +214,7 @@ impl Running {
         } = self;
         let (give_up, given_up) = watch::channel(false);
         // Among those who bring events and who take them: the caller's own task may sleep far from both.
+        let _leash = drive.leash();
         let mut driving = JoinSet::new();
         driving.spawn(drive.run(batches, stop.subscribe(), given_up));
         let mut work = pin!(async {

@@ -10,7 +10,10 @@ mod worker;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::{
     config::Config, engine::Engine, event::RawChange, mutant, snapshot::Rows, tracker::Tracker,
@@ -32,6 +35,16 @@ pub(crate) struct Lanes {
     shared: Arc<Shared>,
     /// One for each lane.
     workers: JoinSet<()>,
+    aborts: Vec<AbortHandle>,
+}
+
+/// Dropped, it ends the lanes where they are, whoever has them.
+pub(crate) struct Leash(Vec<AbortHandle>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// The handlers that events go to, each with the key of the event for it.
@@ -84,18 +97,26 @@ impl Lanes {
             buffered: Notify::new(),
         });
         let mut workers = JoinSet::new();
+        let mut aborts = Vec::new();
         if largest.is_some() {
-            workers.spawn(buffer::keep_time(Arc::clone(&shared)));
+            aborts.push(workers.spawn(buffer::keep_time(Arc::clone(&shared))));
         }
         for _ in 0..config.concurrency {
-            workers.spawn(worker::work(Arc::clone(&shared), engine.handlers.clone()));
+            let work = worker::work(Arc::clone(&shared), engine.handlers.clone());
+            aborts.push(workers.spawn(work));
         }
         Self {
             engine,
             routed: Routed::default(),
             shared,
             workers,
+            aborts,
         }
+    }
+
+    /// For who hands the lanes over to a task: when that is aborted, it takes a moment for them to be dropped.
+    pub(crate) fn leash(&self) -> Leash {
+        Leash(self.aborts.clone())
     }
 
     /// Takes events in, as many as there is room for and the checkpoints keep up with; tells how many.
