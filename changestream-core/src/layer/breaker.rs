@@ -2,22 +2,36 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
 
 use super::{Backoff, StackRequest};
 use crate::{
     handler::{Disposition, HandlerError},
     health::HealthReporter,
+    sink::Delivery,
 };
+
+/// A part of a sink's stack.
+pub(crate) trait SinkService:
+    Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> SinkService for S where
+    S: Service<Delivery, Response = (), Error = HandlerError, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// What happens to the deliveries of a sink while it is down.
 ///
@@ -114,13 +128,13 @@ impl Breaker {
     }
 
     /// Lets a delivery go: at once while the sink is up, else as `on_down` says.
-    async fn admit<R: StackRequest>(&self, request: &R) -> Result<Admitted, HandlerError> {
-        let next_trial = self.next_trial().filter(|_| request.turn().is_on_lane());
+    async fn admit(&self, delivery: &Delivery) -> Result<Admitted, HandlerError> {
+        let next_trial = self.next_trial().filter(|_| delivery.turn().is_on_lane());
         let Some(next_trial) = next_trial else {
             return Ok(Admitted::Freely);
         };
         if self.on_down == OnSinkDown::Pause {
-            let turn = request.turn().clone();
+            let turn = delivery.turn().clone();
             return Ok(turn.rest_for(self.wait()).await);
         }
         let trial = Arc::clone(&self.trial).try_acquire_owned();
@@ -156,7 +170,7 @@ impl Breaker {
     }
 
     /// Takes note of how an attempt ended.
-    fn note<T>(&self, result: &Result<T, HandlerError>) {
+    fn note(&self, result: &Result<(), HandlerError>) {
         let failure = result.as_ref().err();
         let failure = failure.filter(|error| error.disposition() != Disposition::Reject);
         let mut state = self.state();
@@ -187,93 +201,47 @@ impl Breaker {
             self.health.sink_is_down(&self.sink);
         }
     }
-}
 
-/// Sends one attempt, when the sink is to be sent to.
-#[derive(Clone, Debug)]
-pub(crate) struct Admit<S> {
-    inner: S,
-    breaker: Arc<Breaker>,
-}
-
-impl<S> Admit<S> {
-    pub(crate) fn new(inner: S, breaker: Arc<Breaker>) -> Self {
-        Self { inner, breaker }
-    }
-}
-
-impl<S, R> Service<R> for Admit<S>
-where
-    S: Service<R, Error = HandlerError> + Clone + Send + 'static,
-    S::Response: Send,
-    S::Future: Send,
-    R: StackRequest + Sync,
-{
-    type Response = S::Response;
-    type Error = HandlerError;
-    type Future = BoxFuture<'static, Result<S::Response, HandlerError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        Poll::Ready(Ok(()))
+    /// Sends one attempt, when the sink is to be sent to.
+    pub(crate) fn admitting<S>(self: &Arc<Self>, attempt: S) -> impl SinkService
+    where
+        S: SinkService,
+    {
+        let breaker = Arc::clone(self);
+        service_fn(move |delivery: Delivery| {
+            let (breaker, attempt) = (Arc::clone(&breaker), attempt.clone());
+            async move {
+                let _admitted = breaker.admit(&delivery).await?;
+                let result = attempt.oneshot(delivery).await;
+                breaker.note(&result);
+                result
+            }
+        })
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
-        let Self { inner, breaker } = self.clone();
-        async move {
-            let _admitted = breaker.admit(&request).await?;
-            let result = inner.oneshot(request).await;
-            breaker.note(&result);
-            result
-        }
-        .boxed()
-    }
-}
-
-/// Begins a delivery anew whose attempts are used up, where that is the sink's fault and it may wait.
-#[derive(Clone, Debug)]
-pub(crate) struct Pause<S> {
-    inner: S,
-    breaker: Arc<Breaker>,
-}
-
-impl<S> Pause<S> {
-    pub(crate) fn new(inner: S, breaker: Arc<Breaker>) -> Self {
-        Self { inner, breaker }
-    }
-}
-
-impl<S, R> Service<R> for Pause<S>
-where
-    S: Service<R, Error = HandlerError> + Clone + Send + 'static,
-    S::Response: Send,
-    S::Future: Send,
-    R: StackRequest + Sync,
-{
-    type Response = S::Response;
-    type Error = HandlerError;
-    type Future = BoxFuture<'static, Result<S::Response, HandlerError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let Self { inner, breaker } = self.clone();
-        async move {
-            loop {
-                let answers = breaker.state().answers;
-                let result = inner.clone().oneshot(request.clone()).await;
-                let is_down = breaker.state().answers == answers;
-                match &result {
-                    Err(error)
-                        if error.disposition() != Disposition::Reject
-                            && is_down
-                            && breaker.on_down == OnSinkDown::Pause
-                            && request.turn().is_on_lane() => {}
-                    _ => return result,
+    /// Begins a delivery anew whose `attempts` are used up, where that is the sink's fault and it may wait.
+    pub(crate) fn pausing<S>(self: &Arc<Self>, attempts: S) -> impl SinkService
+    where
+        S: SinkService,
+    {
+        let breaker = Arc::clone(self);
+        service_fn(move |delivery: Delivery| {
+            let (breaker, attempts) = (Arc::clone(&breaker), attempts.clone());
+            async move {
+                loop {
+                    let answers = breaker.state().answers;
+                    let result = attempts.clone().oneshot(delivery.clone()).await;
+                    let is_down = breaker.state().answers == answers;
+                    match &result {
+                        Err(error)
+                            if error.disposition() != Disposition::Reject
+                                && is_down
+                                && breaker.on_down == OnSinkDown::Pause
+                                && delivery.turn().is_on_lane() => {}
+                        _ => return result,
+                    }
                 }
             }
-        }
-        .boxed()
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The tower stack around every handler and every sink.
 //!
 //! Outermost first: [`Trace`], [`Metrics`], [`Deduplicate`] (where asked for), [`Deliver`] (handlers only),
-//! [`DeadLetter`], [`Pause`] (sinks only), retry, [`Transact`] (handlers that take a transaction), [`Admit`] (sinks only),
+//! [`DeadLetter`], [`Breaker::pausing`] (sinks only), retry, [`Transact`] (handlers that take a transaction), [`Breaker::admitting`] (sinks only),
 //! [`Timeout`], [`CatchPanic`], the user's layers, the handler or sink itself. Around a handler of batches, [`Batches`] does the work of those from
 //! [`Deduplicate`] to retry.
 
@@ -23,7 +23,7 @@ pub use breaker::OnSinkDown;
 pub use retry::Backoff;
 
 pub(crate) use batch::Batches;
-pub(crate) use breaker::{Admit, Breaker, Pause};
+pub(crate) use breaker::Breaker;
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use deduplicate::Deduplicate;

@@ -9,8 +9,8 @@ use tower::{
 };
 
 use super::{
-    Admit, Backoff, Batches, Breaker, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics,
-    Outcome, Pause, RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
+    Backoff, Batches, Breaker, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics,
+    Outcome, RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
 };
 use crate::{
     dead_letter::DeadLetterStore,
@@ -128,8 +128,8 @@ pub(crate) fn sink_stack(
     let attempts = policy.retries.saturating_add(1);
     let breaker = Breaker::new(name, sink.on_down, attempts, health.clone());
     let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
-    let service = Admit::new(bounded(service, policy), Arc::clone(&breaker));
-    let service = Pause::new(Retry::new(policy.retry(&meter), service), breaker);
+    let service = breaker.admitting(bounded(service, policy));
+    let service = breaker.pausing(Retry::new(policy.retry(&meter), service));
     let service = DeadLetter::new(
         service,
         Arc::clone(runtime),
