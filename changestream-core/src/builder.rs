@@ -375,6 +375,13 @@ impl<S, D> RuntimeBuilder<S, D> {
             handler.deduplicate = store.or_else(|| self.deduplicate.clone());
         }
         check::all(&self.config, &handlers, &self.sinks)?;
+        for handler in &mut handlers {
+            let names = handler.sinks.clone();
+            let to = |sink: &str| names.iter().any(|name| name == sink);
+            for (_, sink) in self.sinks.iter().filter(|(name, _)| to(name)) {
+                handler.read_for(sink);
+            }
+        }
 
         let health = HealthReporter::new(&name);
         let dead_letters = self

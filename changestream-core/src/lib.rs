@@ -46,6 +46,7 @@ mod simulation;
 mod sink;
 mod snapshot;
 mod source;
+mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tracker;
@@ -95,3 +96,4 @@ pub use snapshot::{
 pub use source::{
     OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, Projection, StartAt,
 };
+pub use template::Template;

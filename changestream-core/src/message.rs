@@ -4,7 +4,9 @@ use std::{any::Any, collections::BTreeMap};
 
 use bson::RawBsonRef;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeStruct,
+};
 
 use crate::{
     handler::HandlerError,
@@ -86,11 +88,26 @@ impl Message {
         self
     }
 
+    /// Sets the key where there is none.
+    pub(crate) fn or_key(mut self, key: impl FnOnce() -> Option<String>) -> Self {
+        self.key = self.key.or_else(key);
+        self
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
+    }
+
+    /// The payload read as JSON; BSON types are written as the handler's message has them.
+    ///
+    /// # Errors
+    ///
+    /// A rejection when it is not JSON of that type.
+    pub fn parse_json<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        serde_json::from_slice(&self.payload).map_err(HandlerError::reject)
     }
 
     /// The bytes to send.

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use super::Partial;
 use crate::{error::BoxError, extract::Rejection};
@@ -140,6 +140,23 @@ impl HandlerError {
         }
     }
 
+    /// The same error for each of several.
+    pub(crate) fn into_shared(self) -> impl Fn() -> Self {
+        let Self {
+            disposition,
+            kind,
+            attempts,
+            source,
+        } = self;
+        let source = Shared(source.into());
+        move || Self {
+            disposition,
+            kind,
+            attempts,
+            source: Box::new(source.clone()),
+        }
+    }
+
     pub(crate) fn oversize() -> Self {
         Self::new(
             Disposition::Reject,
@@ -262,6 +279,22 @@ impl fmt::Display for Opaque {
 impl StdError for Opaque {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.source()
+    }
+}
+
+/// The source of errors that are one.
+#[derive(Clone, Debug)]
+struct Shared(Arc<dyn StdError + Send + Sync>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     layer::{self, SharedLayer},
     message::Message,
     processed::ProcessedStore,
+    sink::SinkSpec,
     source::DocumentModes,
 };
 
@@ -65,6 +66,8 @@ pub(crate) struct BoundHandler {
     pub(crate) reads: fn() -> Reads,
     pub(crate) batch: Option<BatchLimits>,
     pub(crate) sinks: Vec<String>,
+    /// What its sinks take of the documents.
+    pub(crate) sink_paths: Vec<FieldPath>,
     pub(crate) key: Option<FieldPath>,
     pub(crate) policy: PolicyOverrides,
     pub(crate) deduplicate: Option<Arc<dyn ProcessedStore>>,
@@ -278,17 +281,7 @@ impl<S> HandlerSpec<S> {
                 .pre_image(Need::Optional);
             needs = needs.and(documents);
         }
-        if !self.selection.selects(&Operation::Update) {
-            needs.full_document = Need::No;
-        }
-        let has_pre_image = [Operation::Update, Operation::Replace, Operation::Delete];
-        if !has_pre_image
-            .iter()
-            .any(|operation| self.selection.selects(operation))
-        {
-            needs.pre_image = Need::No;
-        }
-        needs
+        limited(needs, &self.selection)
     }
 
     /// The exact pipeline of this handler alone, as it can be run on its database: to print, to test, to
@@ -353,6 +346,7 @@ impl<S> HandlerSpec<S> {
             name: self.name,
             batch: self.batch,
             sinks: self.sinks,
+            sink_paths: Vec::new(),
             policy: self.policy,
             deduplicate: self.deduplicate,
             layers: self.layers,
@@ -379,6 +373,29 @@ impl<S> HandlerSpec<S> {
             _ => Ok(()),
         }
     }
+}
+
+impl BoundHandler {
+    /// Has what a sink takes of the event, besides what the handler does.
+    pub(crate) fn read_for(&mut self, sink: &SinkSpec) {
+        self.needs = self.needs.and(limited(sink.needs, &self.selection));
+        self.sink_paths.extend(sink.paths.iter().cloned());
+    }
+}
+
+/// What there can be of these documents where these events are selected.
+fn limited(mut needs: Needs, selection: &Selection) -> Needs {
+    if !selection.selects(&Operation::Update) {
+        needs.full_document = Need::No;
+    }
+    let has_pre_image = [Operation::Update, Operation::Replace, Operation::Delete];
+    if !has_pre_image
+        .iter()
+        .any(|operation| selection.selects(operation))
+    {
+        needs.pre_image = Need::No;
+    }
+    needs
 }
 
 /// `layer` with its types erased and its errors brought back to [`HandlerError`].

@@ -44,7 +44,8 @@ fn reads_of(handler: &BoundHandler) -> Reads {
     // Of other operations, the filter looks at no document.
     let is_compared = handler.selection.selects(&Operation::Replace);
     let compared = handler.selection.fields.iter().filter(|_| is_compared);
-    for path in handler.key.iter().chain(compared) {
+    let paths = handler.key.iter().chain(&handler.sink_paths);
+    for path in paths.chain(compared) {
         reads = reads.and_path(path);
     }
     if !operations().any(may_have_full_document) {

@@ -43,8 +43,9 @@
 //! ```
 
 pub mod change;
+pub mod conformance;
 mod recording_sink;
 mod runtime;
 
-pub use recording_sink::{RecordingSink, delivery};
+pub use recording_sink::{RecordingSink, delivery, delivery_of};
 pub use runtime::{NoServer, Report, TestRuntime};

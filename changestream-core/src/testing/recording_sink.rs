@@ -8,6 +8,7 @@ use tower::Service;
 
 use super::change;
 use crate::{
+    event::RawChange,
     handler::{ChangeRequest, HandlerError},
     lane::Turn,
     layer::Target,
@@ -66,15 +67,16 @@ impl Service<Delivery> for RecordingSink {
 /// A delivery of `message`, to call a sink with: from handler `handler` of runtime `test` to sink `sink`,
 /// about an insert into `orders`.
 pub fn delivery(message: Message) -> Delivery {
+    delivery_of(change::insert("orders"), message)
+}
+
+/// The same about another event.
+pub fn delivery_of(change: impl Into<RawChange>, message: Message) -> Delivery {
     let target = Target {
         runtime: "test".into(),
         key: None,
         sinks: Vec::new(),
     };
-    let request = ChangeRequest::new(
-        change::insert("orders").build(),
-        "handler".into(),
-        Turn::default(),
-    );
+    let request = ChangeRequest::new(change.into(), "handler".into(), Turn::default());
     Delivery::new(message, &request, &target, "sink".into(), 0)
 }
