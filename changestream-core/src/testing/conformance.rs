@@ -153,7 +153,10 @@ async fn is_cancelled(receiver: &impl Receiver, sink: &SinkSpec) {
     }
     let kept: Vec<_> = calls.iter().map(|(key, ..)| key.clone()).collect();
     let results = calls.into_iter().map(|(_, first, call)| async {
-        first.unwrap_or(timeout(DEADLINE, call).await.expect("a result"))
+        match first {
+            Some(result) => result,
+            None => timeout(DEADLINE, call).await.expect("a result in time"),
+        }
     });
     for result in join_all(results).await {
         result.expect("what was not given up is delivered");
