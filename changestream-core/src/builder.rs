@@ -17,7 +17,7 @@ use crate::{
     message::Message,
     processed::{MongoProcessed, ProcessedStore, Transactions},
     runtime::{Parts, Runtime},
-    sink::SinkSpec,
+    sink::{Route, Routes, SinkSpec},
     snapshot::{MongoSnapshots, Snapshot, SnapshotStore, Snapshots},
     source::{OnInvalidate, OnLostHistory, OnMissingImage, OnOversizeEvent, Projection, StartAt},
 };
@@ -32,6 +32,9 @@ pub struct RuntimeBuilder<S, D = Database> {
     state: Arc<S>,
     handlers: Vec<Result<BoundHandler, Error>>,
     sinks: Vec<(Arc<str>, SinkSpec)>,
+    /// Those of the sinks that something must lead to.
+    services: Vec<Arc<str>>,
+    routes: Vec<Route>,
     layers: Vec<SharedLayer<BoxHandler>>,
     config: Config,
     start_at: StartAt,
@@ -50,6 +53,8 @@ impl<D> RuntimeBuilder<(), D> {
             state: Arc::new(()),
             handlers: Vec::new(),
             sinks: Vec::new(),
+            services: Vec::new(),
+            routes: Vec::new(),
             layers: Vec::new(),
             config: Config::default(),
             start_at: StartAt::default(),
@@ -79,6 +84,8 @@ impl<S, D> RuntimeBuilder<S, D> {
             name: self.name,
             handlers: self.handlers,
             sinks: self.sinks,
+            services: self.services,
+            routes: self.routes,
             layers: self.layers,
             config: self.config,
             start_at: self.start_at,
@@ -109,6 +116,21 @@ impl<S, D> RuntimeBuilder<S, D> {
     /// [`Delivery`](crate::Delivery), or a [`SinkSpec`] with settings of its own.
     pub fn sink(mut self, name: impl Into<String>, sink: impl Into<SinkSpec>) -> Self {
         self.sinks.push((name.into().into(), sink.into()));
+        self
+    }
+
+    /// Sends messages to sinks beside those that their handlers name.
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.push(route);
+        self
+    }
+
+    /// Adds a table of services and routes.
+    pub fn routes(mut self, routes: Routes) -> Self {
+        let names = routes.services.iter().map(|(name, _)| Arc::clone(name));
+        self.services.extend(names);
+        self.sinks.extend(routes.services);
+        self.routes.extend(routes.routes);
         self
     }
 
@@ -375,13 +397,13 @@ impl<S, D> RuntimeBuilder<S, D> {
             handler.deduplicate = store.or_else(|| self.deduplicate.clone());
         }
         check::all(&self.config, &handlers, &self.sinks)?;
+        let routes = self.routes.into_iter().map(Route::bind);
+        let routes = routes.collect::<Result<Vec<_>, _>>()?;
+        check::routes(&routes, &handlers, &self.sinks)?;
         for handler in &mut handlers {
-            let names = handler.sinks.clone();
-            let to = |sink: &str| names.iter().any(|name| name == sink);
-            for (_, sink) in self.sinks.iter().filter(|(name, _)| to(name)) {
-                handler.read_for(sink);
-            }
+            handler.set_routes(&routes, &self.sinks);
         }
+        check::services(&self.services, &handlers)?;
 
         let health = HealthReporter::new(&name);
         let dead_letters = self

@@ -88,7 +88,7 @@ pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use replay::{Replay, ReplayError, ReplayOutcome};
 pub use runtime::Runtime;
 pub use shutdown::shutdown_signal;
-pub use sink::{BoxSink, Delivery, SinkSpec};
+pub use sink::{BoxSink, Delivery, Route, Routes, SinkSpec};
 pub use snapshot::{
     MemorySnapshots, MongoSnapshots, Snapshot, SnapshotRange, SnapshotRecord, SnapshotStore,
     Snapshots,

@@ -26,7 +26,7 @@ use crate::{
     handler::{BoundHandler, BoxHandler},
     health::{Health, HealthReporter, RuntimeState},
     key::KeyHasher,
-    layer::{SharedLayer, SinkStack, handler_stack},
+    layer::{SharedLayer, SinkStack, TargetSink, handler_stack},
     lease::{LeaseStore, Replica, Tenure},
     partition::{self, Slot},
     processed::Transactions,
@@ -126,11 +126,14 @@ impl Parts {
         let router = Router::new(&self.selections(), default_database);
         let dead_letters: Arc<dyn DeadLetterStore> = Arc::new(self.dead_letters);
         let handlers = self.handlers.into_iter().map(|handler| {
-            let sinks = self.sinks.iter();
-            let sinks = sinks
-                .filter(|(name, _)| handler.sinks.iter().any(|to| **to == **name))
-                .cloned()
-                .collect();
+            let sinks = self.sinks.iter().filter_map(|(name, stack)| {
+                Some(TargetSink {
+                    name: Arc::clone(name),
+                    stack: stack.clone(),
+                    routes: handler.ways_to(name)?,
+                })
+            });
+            let sinks = sinks.collect();
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
             let (needs, batch) = (handler.needs, handler.batch);

@@ -5,13 +5,10 @@ use std::{borrow::Cow, fmt};
 use bson::RawBsonRef;
 
 use crate::{
-    bson_path,
     error::Error,
-    extract::{Need, Needs},
-    filter::FieldPath,
     handler::HandlerError,
     json::Json,
-    sink::Delivery,
+    sink::{Delivery, Place},
 };
 
 /// A text with values of the delivery in braces: `product:{document_key._id}`.
@@ -20,6 +17,7 @@ use crate::{
 /// | --- | --- |
 /// | `document_key.a.b` | a field of the document key, as `_id` |
 /// | `full_document.a.b`, `pre_image.a.b` | a field of the document after or before the change, which the server is asked for |
+/// | `message.a.b` | a field of the message's payload, where that is JSON |
 /// | `database`, `collection`, `operation` | of the event |
 /// | `event_id` | the same on every attempt and after every restart |
 /// | `key` | of the message, by default the event's key |
@@ -55,9 +53,7 @@ enum Part {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Value {
-    DocumentKey(FieldPath),
-    FullDocument(FieldPath),
-    PreImage(FieldPath),
+    Field(Place),
     Database,
     Collection,
     Operation,
@@ -67,8 +63,8 @@ enum Value {
     Text(String),
 }
 
-const VALUES: &str = "`document_key.`, `full_document.` or `pre_image.` and a path, `database`, `collection`, \
-                      `operation`, `event_id`, `key`, `handler`, or a text in quotes";
+const VALUES: &str = "`document_key.`, `full_document.`, `pre_image.` or `message.` and a path, `database`, \
+                      `collection`, `operation`, `event_id`, `key`, `handler`, or a text in quotes";
 
 impl Template {
     /// A template from its text.
@@ -156,19 +152,10 @@ impl Template {
         values.flatten()
     }
 
-    /// The documents that it takes values of.
-    pub(crate) fn needs(&self) -> Needs {
-        self.values().fold(Needs::NONE, |needs, value| match value {
-            Value::FullDocument(_) => needs.full_document(Need::Optional),
-            Value::PreImage(_) => needs.pre_image(Need::Optional),
-            _ => needs,
-        })
-    }
-
-    /// The paths within them.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &FieldPath> {
+    /// Where in the event and the message its values are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
         self.values().filter_map(|value| match value {
-            Value::FullDocument(path) | Value::PreImage(path) => Some(path),
+            Value::Field(place) => Some(place),
             _ => None,
         })
     }
@@ -176,44 +163,30 @@ impl Template {
 
 impl Value {
     fn parse(text: &str) -> Result<Self, String> {
-        let unknown = || format!("`{text}` is nothing of a delivery; write {VALUES}");
         if let Some(literal) = text.strip_prefix('"') {
             let literal = literal.strip_suffix('"').filter(|text| !text.is_empty());
             return literal
                 .map(|text| Self::Text(text.to_owned()))
                 .ok_or_else(|| format!("`{text}` is no text in quotes, or an empty one"));
         }
-        let Some((document, path)) = text.split_once('.') else {
-            return match text {
-                "database" => Ok(Self::Database),
-                "collection" => Ok(Self::Collection),
-                "operation" => Ok(Self::Operation),
-                "event_id" => Ok(Self::EventId),
-                "key" => Ok(Self::Key),
-                "handler" => Ok(Self::Handler),
-                _ => Err(unknown()),
-            };
-        };
-        let of = match document {
-            "document_key" => Self::DocumentKey,
-            "full_document" => Self::FullDocument,
-            "pre_image" => Self::PreImage,
-            _ => return Err(unknown()),
-        };
-        FieldPath::new(path)
-            .map(of)
-            .map_err(|error| error.to_string())
+        match text {
+            "database" => Ok(Self::Database),
+            "collection" => Ok(Self::Collection),
+            "operation" => Ok(Self::Operation),
+            "event_id" => Ok(Self::EventId),
+            "key" => Ok(Self::Key),
+            "handler" => Ok(Self::Handler),
+            text => match Place::parse(text) {
+                Some(place) => place.map(Self::Field).map_err(|error| error.to_string()),
+                None => Err(format!("`{text}` is nothing of a delivery; write {VALUES}")),
+            },
+        }
     }
 
     fn of<'a>(&'a self, delivery: &'a Delivery) -> Option<Cow<'a, str>> {
         let change = delivery.change();
-        let at = |document: Option<&'a bson::RawDocument>, path: &FieldPath| {
-            bson_path::get(document?, path.as_str()).and_then(text)
-        };
         let value = match self {
-            Self::DocumentKey(path) => at(change.raw_document_key(), path)?,
-            Self::FullDocument(path) => at(change.full_document(), path)?,
-            Self::PreImage(path) => at(change.pre_image(), path)?,
+            Self::Field(place) => place.value(delivery, text)?.into(),
             Self::Database => change.database().into(),
             Self::Collection => change.collection()?.into(),
             Self::Operation => change.operation().as_str().into(),
@@ -222,18 +195,18 @@ impl Value {
             Self::Handler => delivery.handler().into(),
             Self::Text(text) => text.into(),
         };
-        Some(value).filter(|value| !value.is_empty())
+        Some(value).filter(|value: &Cow<'_, str>| !value.is_empty())
     }
 }
 
 /// A value of BSON as text.
-fn text(value: RawBsonRef<'_>) -> Option<Cow<'_, str>> {
+fn text(value: RawBsonRef<'_>) -> Option<String> {
     match value {
         RawBsonRef::Null | RawBsonRef::Undefined => None,
-        RawBsonRef::String(text) => Some(text.into()),
+        RawBsonRef::String(text) => Some(text.to_owned()),
         value => match serde_json::to_value(Json::plain(value)).ok()? {
-            serde_json::Value::String(text) => Some(text.into()),
-            value => Some(value.to_string().into()),
+            serde_json::Value::String(text) => Some(text),
+            value => Some(value.to_string()),
         },
     }
 }
@@ -275,9 +248,7 @@ fn parse(text: &str) -> Result<Vec<Part>, String> {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DocumentKey(path) => write!(f, "`document_key.{}`", path.as_str()),
-            Self::FullDocument(path) => write!(f, "`full_document.{}`", path.as_str()),
-            Self::PreImage(path) => write!(f, "`pre_image.{}`", path.as_str()),
+            Self::Field(place) => write!(f, "`{place}`"),
             Self::Database => f.write_str("`database`"),
             Self::Collection => f.write_str("`collection`"),
             Self::Operation => f.write_str("`operation`"),
@@ -427,15 +398,18 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_asked_for_the_documents_that_values_are_of() {
-        let needs = |text| template(text).needs();
-        assert_eq!(needs("{document_key._id}"), Needs::NONE);
-        let both = Needs::NONE
-            .full_document(Need::Optional)
-            .pre_image(Need::Optional);
-        assert_eq!(needs("{full_document.a | pre_image.b.c}"), both);
-        let template = template("{full_document.a | pre_image.b.c}");
-        let paths: Vec<_> = template.paths().map(FieldPath::as_str).collect();
-        assert_eq!(paths, ["a", "b.c"]);
+    fn a_message_has_values_where_it_is_json() {
+        let of = |payload: &'static str| {
+            let delivery = delivery_of(product(), Message::new(payload, "application/json"));
+            template("{message.a.b}")
+                .render(&delivery)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            of(r#"{"a":{"b":{"$oid":"010101010101010101010101"}}}"#),
+            Ok("01".repeat(12))
+        );
+        assert!(of(r#"{"a":1}"#).is_err());
+        assert!(of("no JSON").is_err());
     }
 }

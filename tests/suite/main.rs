@@ -38,6 +38,7 @@ mod projection_properties;
 mod projection_stage;
 mod replay;
 mod resume;
+mod routes;
 mod shutdown;
 mod sink_down;
 mod snapshot;

@@ -33,6 +33,7 @@ const OLDEST_RUNS: &[&str] = &[
     "projection_stage",
     "replay",
     "resume",
+    "routes",
     "shutdown",
     "snapshot",
     "snapshot_order",

@@ -3,8 +3,14 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
-    config::Config, error::Error, event::Operation, handler::BoundHandler, partition,
-    sink::SinkSpec, snapshot::Snapshot, source::OnLostHistory,
+    config::Config,
+    error::Error,
+    event::Operation,
+    handler::BoundHandler,
+    partition,
+    sink::{self, BoundRoute, SinkSpec},
+    snapshot::Snapshot,
+    source::OnLostHistory,
 };
 
 type Sinks = [(Arc<str>, SinkSpec)];
@@ -146,13 +152,6 @@ fn names(handlers: &[BoundHandler], sinks: &Sinks) -> Result<(), Error> {
             "two sinks are named `{name}`; give each its own name"
         )));
     }
-    let known = || {
-        let names: Vec<_> = sinks.iter().map(|(name, _)| format!("`{name}`")).collect();
-        match names.as_slice() {
-            [] => "there are none".to_owned(),
-            names => format!("there are {}", names.join(", ")),
-        }
-    };
     let mut seen = HashSet::new();
     for handler in handlers {
         let name = &handler.name;
@@ -161,13 +160,68 @@ fn names(handlers: &[BoundHandler], sinks: &Sinks) -> Result<(), Error> {
                 "two handlers are named `{name}`; set `name = \"..\"` on one of them"
             )));
         }
-        let unknown = |to: &&String| !sinks.iter().any(|(sink, _)| **sink == ***to);
-        if let Some(to) = handler.sinks.iter().find(unknown) {
-            return Err(Error::configuration(format!(
-                "handler `{name}` sends to sink `{to}`, which is not there; {}. Add it with `.sink(\"{to}\", ..)`",
-                known()
+        sinks_are_there(&format!("handler `{name}` sends"), &handler.sinks, sinks)?;
+    }
+    Ok(())
+}
+
+fn sinks_are_there(who: &str, to: &[String], sinks: &Sinks) -> Result<(), Error> {
+    let unknown = |to: &&String| !sinks.iter().any(|(sink, _)| **sink == ***to);
+    let Some(to) = to.iter().find(unknown) else {
+        return Ok(());
+    };
+    let names: Vec<_> = sinks.iter().map(|(name, _)| name).collect();
+    let known = match names.as_slice() {
+        [] => "there are none".to_owned(),
+        names => format!("there are {}", sink::list(names)),
+    };
+    Err(Error::configuration(format!(
+        "{who} to sink `{to}`, which is not there; {known}. Add it with `.sink(\"{to}\", ..)`"
+    )))
+}
+
+pub(super) fn routes(
+    routes: &[BoundRoute],
+    handlers: &[BoundHandler],
+    sinks: &Sinks,
+) -> Result<(), Error> {
+    for route in routes {
+        let to = route.sinks();
+        sinks_are_there("a route leads", to, sinks)?;
+        let wrong = |problem: String| {
+            Error::configuration(format!("the route to {}: {problem}", sink::list(to)))
+        };
+        let unknown = |name: &&String| !handlers.iter().any(|handler| *handler.name == ***name);
+        if let Some(name) = route.handlers().iter().find(unknown) {
+            let names: Vec<_> = handlers.iter().map(|handler| &handler.name).collect();
+            return Err(wrong(format!(
+                "there is no handler `{name}`; there are {}",
+                sink::list(&names)
             )));
+        }
+        let concerns = |handler: &&BoundHandler| {
+            handler.batch.is_none() && route.concerns(&handler.name, &handler.selection)
+        };
+        if !handlers.iter().any(|handler| concerns(&handler)) {
+            return Err(wrong(
+                "no handler watches what it is about, so that it leads nothing; mend it, or add a handler".into(),
+            ));
         }
     }
     Ok(())
+}
+
+/// Of a table.
+pub(super) fn services(services: &[Arc<str>], handlers: &[BoundHandler]) -> Result<(), Error> {
+    let is_unused = |name: &&Arc<str>| {
+        !handlers
+            .iter()
+            .any(|handler| handler.ways_to(name).is_some())
+    };
+    match services.iter().find(is_unused) {
+        None => Ok(()),
+        Some(name) => Err(Error::configuration(format!(
+            "nothing leads to service `{name}`; add a route to it, or remove it"
+        ))),
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     layer::{self, SharedLayer},
     message::Message,
     processed::ProcessedStore,
-    sink::SinkSpec,
+    sink::{BoundRoute, SinkSpec},
     source::DocumentModes,
 };
 
@@ -66,7 +66,9 @@ pub(crate) struct BoundHandler {
     pub(crate) reads: fn() -> Reads,
     pub(crate) batch: Option<BatchLimits>,
     pub(crate) sinks: Vec<String>,
-    /// What its sinks take of the documents.
+    /// What may lead its messages to other sinks.
+    pub(crate) routes: Vec<BoundRoute>,
+    /// What its sinks and routes take of the documents.
     pub(crate) sink_paths: Vec<FieldPath>,
     pub(crate) key: Option<FieldPath>,
     pub(crate) policy: PolicyOverrides,
@@ -346,6 +348,7 @@ impl<S> HandlerSpec<S> {
             name: self.name,
             batch: self.batch,
             sinks: self.sinks,
+            routes: Vec::new(),
             sink_paths: Vec::new(),
             policy: self.policy,
             deduplicate: self.deduplicate,
@@ -376,10 +379,37 @@ impl<S> HandlerSpec<S> {
 }
 
 impl BoundHandler {
-    /// Has what a sink takes of the event, besides what the handler does.
-    pub(crate) fn read_for(&mut self, sink: &SinkSpec) {
-        self.needs = self.needs.and(limited(sink.needs, &self.selection));
-        self.sink_paths.extend(sink.paths.iter().cloned());
+    /// What leads messages of the handler to a sink: nothing can, it always sends there (`Some(None)`), or some routes may.
+    pub(crate) fn ways_to(&self, sink: &str) -> Option<Option<Vec<BoundRoute>>> {
+        if self.sinks.iter().any(|to| to == sink) {
+            return Some(None);
+        }
+        let routes = self.routes.iter();
+        let routes: Vec<_> = routes.filter(|route| route.is_to(sink)).cloned().collect();
+        (!routes.is_empty()).then_some(Some(routes))
+    }
+
+    /// Has its messages led by those of `routes` that concern it, and the events come with what its sinks and these
+    /// routes take of them.
+    pub(crate) fn set_routes(&mut self, routes: &[BoundRoute], sinks: &[(Arc<str>, SinkSpec)]) {
+        if self.batch.is_some() {
+            return;
+        }
+        let concerns = |route: &&BoundRoute| route.concerns(&self.name, &self.selection);
+        self.routes = routes.iter().filter(concerns).cloned().collect();
+        for route in &self.routes {
+            self.sink_paths.extend_from_slice(route.fields());
+        }
+        let sinks = sinks
+            .iter()
+            .filter(|(sink, _)| self.ways_to(sink).is_some());
+        let of_sinks = sinks.flat_map(|(_, spec)| &spec.places);
+        let of_routes = self.routes.iter().flat_map(BoundRoute::places);
+        let places: Vec<_> = of_sinks.chain(of_routes).cloned().collect();
+        for place in places {
+            self.needs = self.needs.and(limited(place.needs(), &self.selection));
+            self.sink_paths.extend(place.document_path().cloned());
+        }
     }
 }
 

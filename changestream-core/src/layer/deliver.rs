@@ -11,7 +11,12 @@ use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt};
 
 use super::{Outcome, SinkStack};
-use crate::{filter::FieldPath, handler::ChangeRequest, message::Message, sink::Delivery};
+use crate::{
+    filter::FieldPath,
+    handler::ChangeRequest,
+    message::Message,
+    sink::{BoundRoute, Delivery},
+};
 
 /// Sends what a handler returned to its sinks: to each sink in order, to the sinks side by side.
 #[derive(Clone, Debug)]
@@ -25,7 +30,22 @@ pub(crate) struct Deliver<S> {
 pub(crate) struct Target {
     pub(crate) runtime: Arc<str>,
     pub(crate) key: Option<FieldPath>,
-    pub(crate) sinks: Vec<(Arc<str>, SinkStack)>,
+    pub(crate) sinks: Vec<TargetSink>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TargetSink {
+    pub(crate) name: Arc<str>,
+    pub(crate) stack: SinkStack,
+    /// What may lead a message there, where the handler itself does not.
+    pub(crate) routes: Option<Vec<BoundRoute>>,
+}
+
+impl TargetSink {
+    fn wants(&self, delivery: &Delivery) -> bool {
+        let routes = self.routes.as_ref();
+        routes.is_none_or(|routes| routes.iter().any(|route| route.leads(delivery)))
+    }
 }
 
 impl<S> Deliver<S> {
@@ -97,15 +117,17 @@ where
 }
 
 async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Message>) -> Outcome {
-    let to_sink = |(name, stack): &(Arc<str>, SinkStack)| {
+    let to_sink = |sink: &TargetSink| {
         let deliveries: Vec<_> = messages
             .iter()
             .enumerate()
             .map(|(index, message)| {
-                Delivery::new(message.clone(), &request, &target, Arc::clone(name), index)
+                let name = Arc::clone(&sink.name);
+                Delivery::new(message.clone(), &request, &target, name, index)
             })
+            .filter(|delivery| sink.wants(delivery))
             .collect();
-        let mut stack = stack.clone();
+        let mut stack = sink.stack.clone();
         let turn = &request.turn;
         async move {
             let mut outcome = Outcome::Done;

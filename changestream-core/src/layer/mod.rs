@@ -27,7 +27,7 @@ pub(crate) use breaker::Breaker;
 pub(crate) use catch_panic::CatchPanic;
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use deduplicate::Deduplicate;
-pub(crate) use deliver::{Deliver, Target};
+pub(crate) use deliver::{Deliver, Target, TargetSink};
 pub(crate) use image::ImageGuard;
 pub(crate) use metrics::{Meter, Metrics};
 pub(crate) use retry::RetryPolicy;

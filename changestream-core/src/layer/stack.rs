@@ -10,7 +10,7 @@ use tower::{
 
 use super::{
     Backoff, Batches, Breaker, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics,
-    Outcome, RetryPolicy, SharedLayer, Timeout, Trace, Transact, deliver::Target,
+    Outcome, RetryPolicy, SharedLayer, TargetSink, Timeout, Trace, Transact, deliver::Target,
 };
 use crate::{
     dead_letter::DeadLetterStore,
@@ -66,7 +66,7 @@ pub(crate) fn handler_stack(
     runtime: &Arc<str>,
     handler: BoundHandler,
     layers: &[SharedLayer<BoxHandler>],
-    sinks: Vec<(Arc<str>, SinkStack)>,
+    sinks: Vec<TargetSink>,
     policy: Policy,
     store: &Arc<dyn DeadLetterStore>,
     transactions: Option<&Transactions>,

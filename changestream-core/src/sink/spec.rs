@@ -2,11 +2,9 @@ use std::{fmt, time::Duration};
 
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 
-use super::{Batched, Delivery};
+use super::{Batched, Delivery, Place};
 use crate::{
     error::BoxError,
-    extract::Needs,
-    filter::FieldPath,
     handler::{HandlerError, PolicyOverrides},
     layer::{self, OnSinkDown, SharedLayer},
     message::Message,
@@ -22,9 +20,8 @@ pub struct SinkSpec {
     pub(crate) policy: PolicyOverrides,
     pub(crate) on_down: OnSinkDown,
     pub(crate) layers: Vec<SharedLayer<BoxSink>>,
-    /// The documents that it takes values of, and the paths within them.
-    pub(crate) needs: Needs,
-    pub(crate) paths: Vec<FieldPath>,
+    /// Where it takes values of.
+    pub(crate) places: Vec<Place>,
 }
 
 impl SinkSpec {
@@ -41,8 +38,7 @@ impl SinkSpec {
             policy: PolicyOverrides::default(),
             on_down: OnSinkDown::default(),
             layers: Vec::new(),
-            needs: Needs::NONE,
-            paths: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -82,8 +78,7 @@ impl SinkSpec {
     #[must_use]
     pub fn renders<'a>(mut self, templates: impl IntoIterator<Item = &'a Template>) -> Self {
         for template in templates {
-            self.needs = self.needs.and(template.needs());
-            self.paths.extend(template.paths().cloned());
+            self.places.extend(template.places().cloned());
         }
         self
     }

@@ -34,6 +34,11 @@ impl RecordingSink {
         self.lock().deliveries.clone()
     }
 
+    /// Forgets what was delivered so far.
+    pub fn clear(&self) {
+        self.lock().deliveries.clear();
+    }
+
     /// Makes the next `attempts` attempts fail, so that they are retried.
     pub fn fail_next(&self, attempts: u32) {
         self.lock().failures = attempts;
