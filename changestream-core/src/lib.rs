@@ -82,7 +82,7 @@ pub use health::{Health, RuntimeState};
 pub use json::Json;
 pub use layer::{Backoff, OnSinkDown};
 pub use lease::{Lease, LeaseStore, MemoryLeases, MongoLeases};
-pub use message::{IntoMessages, Message};
+pub use message::{IntoMessages, Message, Priority};
 pub use partition::Partitioning;
 pub use processed::{MemoryProcessed, MongoProcessed, ProcessedStore};
 pub use replay::{Replay, ReplayError, ReplayOutcome};

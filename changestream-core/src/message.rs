@@ -39,6 +39,20 @@ pub struct Message {
     key: Option<String>,
     headers: BTreeMap<String, String>,
     content_type: String,
+    priority: Priority,
+}
+
+/// Which message leaves first, where several wait for one sink. Those of one key keep their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Priority {
+    /// After all others.
+    Low,
+    /// As most do.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
 }
 
 impl Message {
@@ -49,6 +63,7 @@ impl Message {
             key: None,
             headers: BTreeMap::new(),
             content_type: content_type.into(),
+            priority: Priority::default(),
         }
     }
 
@@ -99,6 +114,18 @@ impl Message {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
+    }
+
+    /// Says how urgent it is, for where it waits behind others for its sink; a dead letter does not keep that.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How urgent it is.
+    pub fn get_priority(&self) -> Priority {
+        self.priority
     }
 
     /// The payload read as JSON; BSON types are written as the handler's message has them.
@@ -163,6 +190,7 @@ impl<'de> Deserialize<'de> for Message {
             key: kept.key,
             headers: kept.headers,
             content_type: kept.content_type,
+            priority: Priority::default(),
         })
     }
 }

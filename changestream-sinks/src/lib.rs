@@ -5,6 +5,8 @@
 mod channel;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "routes")]
+pub mod routes;
 
 #[cfg(feature = "channel")]
 pub use channel::{ChannelDelivery, ChannelReceiver, ChannelSink};

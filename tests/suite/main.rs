@@ -40,6 +40,7 @@ mod replay;
 mod resume;
 mod routes;
 mod shutdown;
+mod sink_concurrency;
 mod sink_down;
 mod snapshot;
 mod snapshot_order;

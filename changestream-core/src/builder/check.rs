@@ -57,6 +57,10 @@ pub(super) fn all(config: &Config, handlers: &[BoundHandler], sinks: &Sinks) -> 
     for (sink, spec) in sinks {
         let timeout = spec.policy.timeout.unwrap_or(config.policy.timeout);
         positive(&format!("timeout of sink `{sink}`"), timeout)?;
+        not_zero(
+            &format!("concurrency of sink `{sink}`"),
+            spec.concurrency == 0,
+        )?;
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
 use std::{
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,106 +8,71 @@ use tokio::{
     time::sleep,
 };
 
-/// A call's turn on its lane, over when the call is. While nothing of the call does more than wait to be tried
-/// again, the lane goes to others.
+/// A call's turn on its lane, over when the call is. While the call does no more than wait to be tried again, or for its
+/// messages to be delivered, the lane goes to others.
 ///
 /// A call that is on no lane, as in a test, has a turn that is nothing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Turn(Option<Arc<Held>>);
+pub(crate) struct Turn {
+    held: Option<Arc<Held>>,
+    /// Of a call that came by a lane, which may be over.
+    is_of_lane: bool,
+}
 
 #[derive(Debug)]
 struct Held {
     lane: Arc<Semaphore>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The parts of the call that are at work.
-    active: usize,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Turn {
     pub(crate) fn new(lane: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
-        let state = State {
-            active: 1,
-            permit: Some(permit),
-        };
-        Self(Some(Arc::new(Held {
-            lane,
-            state: Mutex::new(state),
-        })))
+        let permit = Mutex::new(Some(permit));
+        Self {
+            held: Some(Arc::new(Held { lane, permit })),
+            is_of_lane: true,
+        }
     }
 
-    pub(crate) fn is_on_lane(&self) -> bool {
-        self.0.is_some()
+    pub(crate) fn is_of_lane(&self) -> bool {
+        self.is_of_lane
+    }
+
+    /// For a part of the call that needs no lane.
+    pub(crate) fn beside_lane(&self) -> Self {
+        Self {
+            held: None,
+            is_of_lane: self.is_of_lane,
+        }
     }
 
     /// Makes it the turn of another call, if nothing of the one before it is left and the lane is still held.
     pub(crate) fn begin_again(&mut self) -> bool {
-        let Some(held) = self.0.as_mut().and_then(Arc::get_mut) else {
-            return false;
-        };
-        let state = held.state.get_mut();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        state.active = 1;
-        state.permit.is_some()
+        let held = self.held.as_mut().and_then(Arc::get_mut);
+        held.is_some_and(|held| held.permit().is_some())
     }
 
-    /// The call goes on in so many parts, each of which ends with [`leave`](Self::leave).
-    pub(crate) fn fan_out(&self, parts: usize) {
-        if let Some(held) = &self.0 {
-            held.state().active += parts.saturating_sub(1);
-        }
-    }
-
-    /// A part of the call is over, or waits.
+    /// Gives the lane up.
     pub(crate) fn leave(&self) {
-        if let Some(held) = &self.0 {
-            let mut state = held.state();
-            state.active -= 1;
-            if state.active == 0 {
-                state.permit = None;
-            }
+        if let Some(held) = &self.held {
+            held.permit().take();
         }
     }
 
     /// Waits, and leaves the lane to others meanwhile.
     pub(crate) async fn rest(self, wait: Duration) {
-        self.rest_for(sleep(wait)).await;
-    }
-
-    /// The same for what comes of another wait.
-    pub(crate) async fn rest_for<T>(self, wait: impl Future<Output = T>) -> T {
         self.leave();
-        let waited = wait.await;
-        self.enter().await;
-        waited
-    }
-
-    async fn enter(&self) {
-        let Some(held) = &self.0 else { return };
-        if held.enter_if_held() {
-            return;
+        sleep(wait).await;
+        if let Some(held) = &self.held {
+            let permit = Arc::clone(&held.lane).acquire_owned().await.ok();
+            *held.permit() = permit;
         }
-        let permit = Arc::clone(&held.lane).acquire_owned().await.ok();
-        let mut state = held.state();
-        state.active += 1;
-        state.permit = state.permit.take().or(permit);
     }
 }
 
 impl Held {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter_if_held(&self) -> bool {
-        let mut state = self.state();
-        let is_held = state.permit.is_some();
-        state.active += usize::from(is_held);
-        is_held
+    fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,20 +114,5 @@ mod tests {
         drop(other);
         resting.await;
         assert_eq!(lane.available_permits(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_lane_is_left_when_all_parts_rest_or_are_over() {
-        let (lane, turn) = turn();
-        turn.fan_out(2);
-        let resting = tokio::spawn(turn.clone().rest(SECOND));
-        tokio::task::yield_now().await;
-        assert_eq!(lane.available_permits(), 0, "the other part is at work");
-        turn.leave();
-        assert_eq!(lane.available_permits(), 1);
-        resting.await.expect("no panic");
-        assert_eq!(lane.available_permits(), 0);
-        turn.leave();
-        assert_eq!(lane.available_permits(), 1);
     }
 }

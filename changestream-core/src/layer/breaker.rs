@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A part of a sink's stack.
-pub(crate) trait SinkService:
+pub(super) trait SinkService:
     Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send + Sync + 'static
 {
 }
@@ -129,13 +129,12 @@ impl Breaker {
 
     /// Lets a delivery go: at once while the sink is up, else as `on_down` says.
     async fn admit(&self, delivery: &Delivery) -> Result<Admitted, HandlerError> {
-        let next_trial = self.next_trial().filter(|_| delivery.turn().is_on_lane());
+        let next_trial = self.next_trial().filter(|_| delivery.turn().is_of_lane());
         let Some(next_trial) = next_trial else {
             return Ok(Admitted::Freely);
         };
         if self.on_down == OnSinkDown::Pause {
-            let turn = delivery.turn().clone();
-            return Ok(turn.rest_for(self.wait()).await);
+            return Ok(self.wait().await);
         }
         let trial = Arc::clone(&self.trial).try_acquire_owned();
         match trial {
@@ -203,7 +202,7 @@ impl Breaker {
     }
 
     /// Sends one attempt, when the sink is to be sent to.
-    pub(crate) fn admitting<S>(self: &Arc<Self>, attempt: S) -> impl SinkService
+    pub(super) fn admitting<S>(self: &Arc<Self>, attempt: S) -> impl SinkService
     where
         S: SinkService,
     {
@@ -220,7 +219,7 @@ impl Breaker {
     }
 
     /// Begins a delivery anew whose `attempts` are used up, where that is the sink's fault and it may wait.
-    pub(crate) fn pausing<S>(self: &Arc<Self>, attempts: S) -> impl SinkService
+    pub(super) fn pausing<S>(self: &Arc<Self>, attempts: S) -> impl SinkService
     where
         S: SinkService,
     {
@@ -237,7 +236,7 @@ impl Breaker {
                             if error.disposition() != Disposition::Reject
                                 && is_down
                                 && breaker.on_down == OnSinkDown::Pause
-                                && delivery.turn().is_on_lane() => {}
+                                && delivery.turn().is_of_lane() => {}
                         _ => return result,
                     }
                 }

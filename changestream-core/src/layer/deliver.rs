@@ -14,11 +14,13 @@ use super::{Outcome, SinkStack};
 use crate::{
     filter::FieldPath,
     handler::ChangeRequest,
+    lane::Turn,
     message::Message,
     sink::{BoundRoute, Delivery},
 };
 
-/// Sends what a handler returned to its sinks: to each sink in order, to the sinks side by side.
+/// Sends what a handler returned to its sinks: to each sink in order, to the sinks side by side. The lane goes to others
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) struct Deliver<S> {
     inner: S,
@@ -74,6 +76,7 @@ where
         let has_sinks = !self.target.sinks.is_empty();
         DeliverFuture {
             request: has_sinks.then(|| request.clone()),
+            turn: has_sinks.then(|| request.turn.clone()),
             handling: self.inner.call(request),
             delivering: None,
             target: Arc::clone(&self.target),
@@ -87,6 +90,8 @@ pin_project! {
         handling: F,
         delivering: Option<BoxFuture<'static, Outcome>>,
         request: Option<ChangeRequest>,
+        // Until the handler is done and its messages are on their way.
+        turn: Option<Turn>,
         target: Arc<Target>,
     }
 }
@@ -112,7 +117,13 @@ where
             *this.delivering = Some(deliver(target, request, messages).boxed());
         }
         let delivering = this.delivering.as_mut().expect("set above");
-        delivering.as_mut().poll(cx).map(Ok)
+        let outcome = delivering.as_mut().poll(cx);
+        if outcome.is_pending()
+            && let Some(turn) = this.turn.take()
+        {
+            turn.leave();
+        }
+        outcome.map(Ok)
     }
 }
 
@@ -128,7 +139,6 @@ async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Mess
             .filter(|delivery| sink.wants(delivery))
             .collect();
         let mut stack = sink.stack.clone();
-        let turn = &request.turn;
         async move {
             let mut outcome = Outcome::Done;
             for delivery in deliveries {
@@ -138,11 +148,9 @@ async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Mess
                     outcome = of_one;
                 }
             }
-            turn.leave();
             outcome
         }
     };
-    request.turn.fan_out(target.sinks.len());
     let outcomes = join_all(target.sinks.iter().map(to_sink)).await;
     match outcomes.contains(&Outcome::DeadLettered) {
         true => Outcome::DeadLettered,

@@ -11,6 +11,7 @@ use tower::{
 use super::{
     Backoff, Batches, Breaker, CatchPanic, DeadLetter, Deduplicate, Deliver, Meter, Metrics,
     Outcome, RetryPolicy, SharedLayer, TargetSink, Timeout, Trace, Transact, deliver::Target,
+    gate::Gate,
 };
 use crate::{
     dead_letter::DeadLetterStore,
@@ -128,7 +129,8 @@ pub(crate) fn sink_stack(
     let attempts = policy.retries.saturating_add(1);
     let breaker = Breaker::new(name, sink.on_down, attempts, health.clone());
     let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
-    let service = breaker.admitting(bounded(service, policy));
+    let service = Gate::new(sink.concurrency).around(bounded(service, policy));
+    let service = breaker.admitting(service);
     let service = breaker.pausing(Retry::new(policy.retry(&meter), service));
     let service = DeadLetter::new(
         service,

@@ -11,7 +11,9 @@ use super::{
     behaviour::{attempt, attempt_batch, rng_at},
     oracle::{Oracle, Part},
     store::Faulty,
-    world::{COLLECTIONS, Ending, SINKS, World, millis, percent, position, token},
+    world::{
+        COLLECTIONS, Ending, SINK_CONCURRENCY, SINKS, World, millis, percent, position, token,
+    },
 };
 use crate::{
     Attempt, CheckpointStore, Claimed, Delivery, Error, HandlerError, HandlerSpec,
@@ -260,6 +262,7 @@ fn sink(world: &World, oracle: &Arc<Oracle>, life: u32, index: usize) -> SinkSpe
     // An attempt of one number ends as it did before: who waits would wait for good.
     SinkSpec::new(deliver)
         .on_down(OnSinkDown::DeadLetter)
+        .concurrency(SINK_CONCURRENCY)
         .timeout(policy.timeout)
         .retries(policy.retries)
         .backoff(policy.backoff)

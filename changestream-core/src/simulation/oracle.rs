@@ -9,7 +9,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::world::{Key, SINKS, World, position};
+use super::world::{Key, SINK_CONCURRENCY, SINKS, World, position};
 use crate::{DeadLetter, Error, ResumeToken, running::LAST_SAVE};
 
 /// What an attempt is at.
@@ -70,7 +70,7 @@ struct State {
     /// The last event and handler in this life.
     latest: Option<(usize, usize)>,
     /// Attempts under way in this life.
-    active: Vec<(usize, usize)>,
+    active: Vec<Call>,
     saved: u32,
     stopped: Option<Instant>,
     history: Vec<(Duration, Happening)>,
@@ -203,7 +203,7 @@ impl Oracle {
         Active {
             oracle: Arc::clone(self),
             life,
-            call: (event, handler),
+            call: (event, handler, part),
         }
     }
 
@@ -350,7 +350,7 @@ impl State {
         if self.now[event][handler].has(part) || event < self.low {
             return Err(format!("{what}: once more after it was done"));
         }
-        self.active.push((event, handler));
+        self.active.push((event, handler, part));
         if !self.open.contains(&(event, handler)) {
             self.check_order(world, event, handler, *key)
                 .map_err(|rule| format!("{what}: {rule}"))?;
@@ -358,14 +358,20 @@ impl State {
         }
         let config = &world.config;
         let is_batch = |handler: usize| world.handlers[handler].batch.is_some();
-        let call = |(event, handler): &(usize, usize)| match is_batch(*handler) {
-            true => (usize::MAX, *handler),
-            false => (*event, *handler),
-        };
-        let mut calls: Vec<_> = self.active.iter().map(call).collect();
+        let of_part = self.active.iter().filter(|call| call.2 == part);
+        let mut calls: Vec<_> = of_part
+            .map(|(event, handler, _)| match is_batch(*handler) {
+                true => (usize::MAX, *handler),
+                false => (*event, *handler),
+            })
+            .collect();
         calls.sort_unstable();
         calls.dedup();
-        if calls.len() > config.concurrency {
+        let most = match part {
+            Part::Handler => config.concurrency,
+            Part::Sink(_) => SINK_CONCURRENCY,
+        };
+        if calls.len() > most {
             return Err(format!("{what}: {} calls at a time", calls.len()));
         }
         let in_flight = &world.events[self.low..=event];
@@ -460,8 +466,11 @@ fn is_done(world: &World, progress: &[Vec<Progress>], event: usize) -> bool {
 pub(super) struct Active {
     oracle: Arc<Oracle>,
     life: u32,
-    call: (usize, usize),
+    call: Call,
 }
+
+/// Event, handler and what of it.
+type Call = (usize, usize, Part);
 
 impl Drop for Active {
     fn drop(&mut self) {

@@ -7,6 +7,7 @@ use crate::{config::Config, event::RawChange, event::ResumeToken, layer::Policy}
 
 pub(super) const COLLECTIONS: [&str; 2] = ["orders", "returns"];
 pub(super) const SINKS: [&str; 2] = ["one", "other"];
+pub(super) const SINK_CONCURRENCY: usize = 2;
 
 /// What a seed decides before anything happens.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ impl Delivery {
             sink,
             index,
             attempt: Attempt::FIRST,
-            turn: request.turn.clone(),
+            turn: request.turn.beside_lane(),
         }
     }
 

@@ -19,13 +19,14 @@ pub struct SinkSpec {
     pub(crate) service: BoxSink,
     pub(crate) policy: PolicyOverrides,
     pub(crate) on_down: OnSinkDown,
+    pub(crate) concurrency: usize,
     pub(crate) layers: Vec<SharedLayer<BoxSink>>,
     /// Where it takes values of.
     pub(crate) places: Vec<Place>,
 }
 
 impl SinkSpec {
-    /// A sink with a timeout of 10 s per attempt, 3 retries, a first wait of at most 1 s, and
+    /// A sink with a timeout of 10 s per attempt, 3 retries, a first wait of at most 1 s, 64 deliveries at a time, and
     /// [`OnSinkDown::Pause`]. The runtime's own settings are for its handlers and change nothing here.
     pub fn new<S>(sink: S) -> Self
     where
@@ -37,6 +38,7 @@ impl SinkSpec {
             service: boxed(sink),
             policy: PolicyOverrides::default(),
             on_down: OnSinkDown::default(),
+            concurrency: 64,
             layers: Vec::new(),
             places: Vec::new(),
         }
@@ -70,7 +72,7 @@ impl SinkSpec {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        Self::new(Batched::new(max, sink))
+        Self::new(Batched::new(max, sink)).concurrency(max.saturating_mul(2))
     }
 
     /// Says that the sink renders these templates, so that the server is asked for the documents that they take
@@ -148,6 +150,17 @@ impl SinkSpec {
         self
     }
 
+    /// How many deliveries are under way at a time, 64 by default; of those that wait the most urgent is next, by
+    /// [`Message::priority`]. Of a sink of batches it is twice what a batch holds, by default: as many gather while others
+    /// are sent.
+    ///
+    /// There are never more than events [in flight](crate::RuntimeBuilder::in_flight_events), and one for each key.
+    #[must_use]
+    pub fn concurrency(mut self, deliveries: usize) -> Self {
+        self.concurrency = deliveries;
+        self
+    }
+
     /// What happens to deliveries while the sink is down; they wait by default.
     #[must_use]
     pub fn on_down(mut self, on_down: OnSinkDown) -> Self {
@@ -195,6 +208,7 @@ impl fmt::Debug for SinkSpec {
         f.debug_struct("SinkSpec")
             .field("policy", &self.policy)
             .field("on_down", &self.on_down)
+            .field("concurrency", &self.concurrency)
             .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }
