@@ -31,23 +31,30 @@
 //! Ctrl-C meant for that process; elsewhere a test process that is itself killed leaves its `mongod` running. Data of a killed test process stays in the temp folder.
 
 mod apt;
-mod binary;
 mod cache;
+mod daemon;
 mod error;
+mod kind;
+mod mongod;
 mod node;
+mod openssl;
 mod port;
 mod process;
+mod program;
 mod proxy;
 mod replica_set;
 mod role;
 mod server;
 mod test_server;
+mod tool;
 mod version;
 mod wait;
+mod wheel;
 
-pub use binary::Mongod;
 pub use cache::cache_dir;
 pub use error::Error;
+pub use mongod::Mongod;
+pub use program::Program;
 pub use proxy::FaultProxy;
 pub use replica_set::{ReplicaSet, ReplicaSetBuilder};
 pub use server::{MongoServer, MongoServerBuilder};

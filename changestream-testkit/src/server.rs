@@ -62,22 +62,22 @@ impl MongoServer {
 
     /// The port it listens on, the same after a restart.
     pub const fn port(&self) -> u16 {
-        self.node.port()
+        self.node.daemon.port()
     }
 
     /// The address it listens on, the same after a restart.
     pub fn addr(&self) -> SocketAddr {
-        self.node.addr()
+        self.node.daemon.addr()
     }
 
     /// Kills the server as a crash would (`SIGKILL`), and waits until it is gone. Its data stays.
     pub async fn kill(&self) -> Result<()> {
-        self.node.kill().await
+        self.node.daemon.kill().await
     }
 
     /// Starts the server again on the same port and data, and waits until it takes writes; kills it first if it runs.
     pub async fn restart(&self) -> Result<()> {
-        self.node.launch().await?;
+        self.node.daemon.launch().await?;
         self.wait_until_writable().await
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use changestream_testkit::{Mongod, ServerVersion, TestServer, cache_dir};
+use changestream_testkit::{Mongod, Program, ServerVersion, TestServer, cache_dir};
 use clap::Args;
 use tokio::{runtime::Runtime, time::timeout};
 
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result {
             Mongod::cached(version)
         };
         let text = match found {
-            Ok(Some(mongod)) => place(&mongod),
+            Ok(Some(mongod)) => place(mongod.program()),
             Ok(None) => "not fetched (cargo xtask doctor --fetch)".to_owned(),
             Err(error) => {
                 outcome = Outcome::Failure(1);
@@ -59,12 +59,14 @@ pub(crate) fn run(options: &Options) -> Result {
         };
         line(&format!("MongoDB {version}"), &text);
     }
-    let on_path = Mongod::on_path().map(|m| format!("{}, {}", m.version(), place(&m)));
+    let version_and_place =
+        |m: Mongod| format!("{}, {}", m.program().version(), place(m.program()));
+    let on_path = Mongod::on_path().map(version_and_place);
     line(
         "MongoDB on PATH",
         &on_path.unwrap_or_else(|| "none".to_owned()),
     );
-    let chosen = Mongod::find(None)?.map(|m| format!("{}, {}", m.version(), place(&m)));
+    let chosen = Mongod::find(None)?.map(version_and_place);
     let chosen = chosen.unwrap_or_else(|| format!("{}, to be fetched", ServerVersion::default()));
     line("tests run on", &chosen);
     line("MONGODB_URI", &named_server()?);
@@ -86,14 +88,11 @@ fn named_server() -> Result<String> {
     })
 }
 
-fn place(mongod: &Mongod) -> String {
-    let libraries = mongod.libraries();
-    let libraries = libraries.map(|dir| format!(" with OpenSSL 1.1 in {}", dir.display()));
-    format!(
-        "{}{}",
-        mongod.path().display(),
-        libraries.unwrap_or_default()
-    )
+fn place(program: &Program) -> String {
+    let libraries = program.libraries();
+    let libraries = libraries.map(|dir| format!(" with libraries in {}", dir.display()));
+    let path = program.path().display();
+    format!("{path}{}", libraries.unwrap_or_default())
 }
 
 fn line(name: &str, text: &str) {
