@@ -13,6 +13,9 @@ use tokio::task::spawn_blocking;
 
 use crate::{Error, Program, Result, kind::Kind, port::free_port, process::Process, wait::Wait};
 
+#[cfg(test)]
+mod tests;
+
 const START_TRIES: u32 = 5;
 const LOG_LINES: usize = 15;
 

@@ -1,6 +1,6 @@
 use std::{io, process::ExitStatus, time::Duration};
 
-use crate::ServerVersion;
+use crate::{ServerVersion, SinkServer};
 
 /// What can go wrong with a test server. The text of each names what is missing and what mends it.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,18 @@ pub enum Error {
     NoMongod {
         /// The version that was looked for.
         wanted: ServerVersion,
+        /// Why it could not be had.
+        reason: String,
+    },
+
+    /// The program of a server was not found, and could not be fetched.
+    #[error(
+        "no {server}: {reason}; put a {} ({} or later) on the PATH",
+        .server.kind().program, .server.oldest()
+    )]
+    NoServer {
+        /// What was looked for.
+        server: SinkServer,
         /// Why it could not be had.
         reason: String,
     },

@@ -23,7 +23,7 @@ use crate::{
 };
 
 const REPLICA_SET: &str = "rs0";
-const KIND: Kind = Kind {
+pub(crate) const KIND: Kind = Kind {
     program: MONGOD,
     listening: "\"Waiting for connections\"",
     port_taken: "Address already in use",
@@ -50,6 +50,29 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    pub(crate) fn args(&self, replicated: bool, port: u16, dir: &Path) -> Vec<String> {
+        let mut args: Vec<String> = [
+            "--bind_ip=127.0.0.1",
+            "--nounixsocket",
+            "--setParameter=enableTestCommands=1",
+            "--setParameter=diagnosticDataCollectionEnabled=false",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.push(format!("--port={port}"));
+        args.push(format!("--dbpath={}", dir.display()));
+        args.push(format!("--wiredTigerCacheSizeGB={}", self.cache_size_gb));
+        if replicated {
+            args.push(format!("--replSet={REPLICA_SET}"));
+        }
+        let oplog_size = self.oplog_size_mb;
+        args.extend(oplog_size.map(|size| format!("--oplogSize={size}")));
+        args.extend_from_slice(&self.args);
+        args
+    }
+}
+
 /// The user that may do everything on a server with authorization, and its password.
 const ADMIN: &str = "admin";
 
@@ -64,29 +87,7 @@ impl Node {
     pub(crate) async fn start(settings: &Settings, replicated: bool) -> Result<Self> {
         let version = settings.version;
         let mongod = blocking(move || Mongod::find_or_fetch(version)).await?;
-        let args = |port, dir: &Path| {
-            let mut args: Vec<String> = [
-                "--bind_ip=127.0.0.1",
-                "--nounixsocket",
-                "--setParameter=enableTestCommands=1",
-                "--setParameter=diagnosticDataCollectionEnabled=false",
-            ]
-            .map(str::to_owned)
-            .into();
-            args.push(format!("--port={port}"));
-            args.push(format!("--dbpath={}", dir.display()));
-            args.push(format!(
-                "--wiredTigerCacheSizeGB={}",
-                settings.cache_size_gb
-            ));
-            if replicated {
-                args.push(format!("--replSet={REPLICA_SET}"));
-            }
-            let oplog_size = settings.oplog_size_mb;
-            args.extend(oplog_size.map(|size| format!("--oplogSize={size}")));
-            args.extend_from_slice(&settings.args);
-            Ok(args)
-        };
+        let args = |port, dir: &_| Ok(settings.args(replicated, port, dir));
         Ok(Self {
             daemon: Daemon::start(&KIND, mongod.program().clone(), args).await?,
             authorized: false,
