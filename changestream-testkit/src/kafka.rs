@@ -5,6 +5,7 @@ use crate::{
     daemon::Daemon,
     kind::{Kind, Probe},
     lifecycle::lifecycle,
+    object_store::{BUCKET, ObjectStore},
     wheel::Wheel,
 };
 
@@ -30,12 +31,14 @@ pub(crate) const WHEEL: Wheel = Wheel {
 
 /// A broker of its own for a test that speaks as Kafka does; killed on drop.
 ///
-/// It is Tansu, not Apache Kafka, and keeps all in memory: a [`restart`](Self::restart) finds it empty. It also shows
-/// no watermarks, and readers with `read_committed` see what was aborted.
+/// It is Tansu, not Apache Kafka, and keeps all in memory: a [`restart`](Self::restart) finds it empty, unless it is
+/// [`durable`](KafkaServerBuilder::durable). It shows no watermarks, and readers with `read_committed` see what was aborted.
 #[derive(Debug)]
 pub struct KafkaServer {
     daemon: Daemon,
     settings: KafkaServerBuilder,
+    /// Holds the data of a durable one.
+    _store: Option<ObjectStore>,
 }
 
 impl KafkaServer {
@@ -56,13 +59,14 @@ impl KafkaServer {
 
     lifecycle!(daemon);
 
-    /// Starts the broker again on the same port, without its data, and waits until it answers; kills it first if it runs.
+    /// Starts the broker again on the same port, and waits until it answers; kills it first if it runs. Only a
+    /// [`durable`](KafkaServerBuilder::durable) one has its data still.
     pub async fn restart(&self) -> Result<()> {
         self.daemon.launch().await
     }
 
-    /// Starts the broker again, without its data, so that it sends clients to `addr`, which is that of a [`FaultProxy`]
-    /// in front of it: whatever address a client begins with, it goes on with the one that the broker tells it.
+    /// Starts the broker again, as [`restart`](Self::restart) does, so that it sends clients to `addr`, which is that of a
+    /// [`FaultProxy`] in front of it: whatever address a client begins with, it goes on with the one that the broker tells it.
     ///
     /// [`FaultProxy`]: crate::FaultProxy
     pub async fn advertise(&mut self, addr: SocketAddr) -> Result<()> {
@@ -75,10 +79,18 @@ impl KafkaServer {
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct KafkaServerBuilder {
+    durable: bool,
     args: Vec<String>,
 }
 
 impl KafkaServerBuilder {
+    /// Lets what was acknowledged survive [`kill`](KafkaServer::kill): the broker keeps it in an object store, which is a
+    /// task of this process.
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// A further argument of `tansu broker`, as in `.arg("--cluster-id=mine")`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
@@ -88,18 +100,29 @@ impl KafkaServerBuilder {
     /// Starts the broker, and waits until it answers.
     pub async fn start(self) -> Result<KafkaServer> {
         let args = |port, _: &_| Ok(self.args(port, (Ipv4Addr::LOCALHOST, port).into()));
+        let store = match self.durable {
+            true => Some(ObjectStore::start().await?),
+            false => None,
+        };
+        let environment = store.as_ref().map(ObjectStore::environment);
+        let environment = environment.unwrap_or_default();
         Ok(KafkaServer {
-            daemon: SinkServer::Tansu.start(args).await?,
+            daemon: SinkServer::Tansu.start(environment, args).await?,
             settings: self,
+            _store: store,
         })
     }
 
     pub(crate) fn args(&self, port: u16, advertised: SocketAddr) -> Vec<String> {
+        let engine = match self.durable {
+            true => format!("s3://{BUCKET}/"),
+            false => "memory://tansu/".to_owned(),
+        };
         let mut args = vec![
             "broker".to_owned(),
             format!("--listener-url=tcp://127.0.0.1:{port}"),
             format!("--advertised-listener-url=tcp://{advertised}"),
-            "--storage-engine=memory://tansu/".to_owned(),
+            format!("--storage-engine={engine}"),
         ];
         args.extend_from_slice(&self.args);
         args

@@ -43,6 +43,7 @@ mod lifecycle;
 mod mongod;
 mod nats;
 mod node;
+mod object_store;
 mod openssl;
 mod port;
 mod process;

@@ -89,7 +89,7 @@ impl NatsServerBuilder {
     pub async fn start(self) -> Result<NatsServer> {
         let args = |port, dir: &_| self.args(port, dir);
         Ok(NatsServer {
-            daemon: SinkServer::Nats.start(args).await?,
+            daemon: SinkServer::Nats.start(Vec::new(), args).await?,
             token: self.token,
         })
     }

@@ -13,6 +13,7 @@ const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 pub struct Program {
     path: PathBuf,
     libraries: Option<PathBuf>,
+    environment: Vec<(&'static str, String)>,
     version: Version,
 }
 
@@ -21,8 +22,14 @@ impl Program {
         Self {
             path,
             libraries,
+            environment: Vec::new(),
             version,
         }
+    }
+
+    pub(crate) fn with_environment(mut self, environment: Vec<(&'static str, String)>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// The program of this name on the `PATH`, of whatever version.
@@ -52,6 +59,7 @@ impl Program {
     /// Gives a command that runs it the environment that it needs beyond that of this process.
     pub(crate) fn command_with(&self, mut command: Command) -> Command {
         command.envs(self.libraries().map(|dir| (LIBRARY_PATH, dir)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -85,7 +85,7 @@ impl RedisServerBuilder {
     pub async fn start(self) -> Result<RedisServer> {
         let args = |port, dir: &_| Ok(self.args(port, dir));
         Ok(RedisServer {
-            daemon: SinkServer::Redis.start(args).await?,
+            daemon: SinkServer::Redis.start(Vec::new(), args).await?,
             password: self.password,
         })
     }

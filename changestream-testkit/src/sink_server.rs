@@ -66,13 +66,15 @@ impl SinkServer {
         }
     }
 
-    /// Starts a server with the arguments that `args` makes for a port and a folder, and waits until it answers.
+    /// Starts a server with an environment, and the arguments that `args` makes for a port and a folder, and waits until
+    /// it answers.
     pub(crate) async fn start(
         self,
+        environment: Vec<(&'static str, String)>,
         args: impl Fn(u16, &Path) -> Result<Vec<String>>,
     ) -> Result<Daemon> {
         let program = blocking(move || self.find_or_fetch()).await?;
-        Daemon::start(self.kind(), program, args).await
+        Daemon::start(self.kind(), program.with_environment(environment), args).await
     }
 
     /// Fetches the program into the cache, whose lock is held. It gets its name there only after it has run.
