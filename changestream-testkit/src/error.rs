@@ -1,6 +1,6 @@
 use std::{io, process::ExitStatus, time::Duration};
 
-use crate::ServerVersion;
+use crate::{ServerVersion, SinkServer};
 
 /// What can go wrong with a test server. The text of each names what is missing and what mends it.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +18,27 @@ pub enum Error {
         reason: String,
     },
 
+    /// The program of a server was not found, and could not be fetched.
+    #[error(
+        "no {server}: {reason}; put a {} ({} or later) on the PATH",
+        .server.kind().program, .server.oldest()
+    )]
+    NoServer {
+        /// What was looked for.
+        server: SinkServer,
+        /// Why it could not be had.
+        reason: String,
+    },
+
     /// The text names no server version that can be fetched.
     #[error("unknown MongoDB version {0:?}: use one of 4.4, 5.0, 6.0.5, 6.0.27")]
     UnknownVersion(String),
 
-    /// A `mongod` ended while it was starting.
-    #[error("mongod on port {port} ended while starting ({status}); its log ends with:\n{log}")]
+    /// A server ended while it was starting.
+    #[error("{program} on port {port} ended while starting ({status}); its log ends with:\n{log}")]
     Died {
+        /// The program that ran.
+        program: &'static str,
         /// The port it was to listen on.
         port: u16,
         /// How it ended.
@@ -34,8 +48,10 @@ pub enum Error {
     },
 
     /// A server did not reach a state in time.
-    #[error("{what} took longer than {after:?}; the log of mongod ends with:\n{log}")]
+    #[error("{program}: {what} took longer than {after:?}; its log ends with:\n{log}")]
     Timeout {
+        /// The program that runs.
+        program: &'static str,
         /// What was waited for.
         what: &'static str,
         /// How long it was waited for.
@@ -45,8 +61,13 @@ pub enum Error {
     },
 
     /// The operation needs a running server, and this one was killed.
-    #[error("mongod on port {0} is not running: call restart() first")]
-    NotRunning(u16),
+    #[error("{program} on port {port} is not running: call restart() first")]
+    NotRunning {
+        /// The program that ran.
+        program: &'static str,
+        /// The port it listened on.
+        port: u16,
+    },
 
     /// A file, folder, port or process could not be used.
     #[error("cannot {what}")]

@@ -1,11 +1,10 @@
-//! One `mongod` on its port and data folder, through starts and kills.
+//! One `mongod` and its part in a replica set.
 
 use std::{
     fs,
     io::{self, Write as _},
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    net::Ipv4Addr,
+    path::Path,
     time::Duration,
 };
 
@@ -14,23 +13,22 @@ use mongodb::{
     bson::{Document, doc},
     options::{ClientOptions, Credential, ServerAddress},
 };
-use tempfile::TempDir;
-use tokio::task::spawn_blocking;
 
 use crate::{
     Error, Mongod, Result, ServerVersion, Version,
-    port::free_port,
-    process::Process,
+    daemon::{Daemon, blocking},
+    kind::Kind,
+    mongod::MONGOD,
     role::{Role, run_command},
-    wait::Wait,
 };
 
-const START_TRIES: u32 = 5;
-const ADDRESS_IN_USE: i32 = 48;
-/// What every version since 4.4 logs once it takes connections.
-const LISTENING: &str = "\"Waiting for connections\"";
-const LOG_LINES: usize = 15;
 const REPLICA_SET: &str = "rs0";
+pub(crate) const KIND: Kind = Kind {
+    program: MONGOD,
+    listening: "\"Waiting for connections\"",
+    port_taken: "Address already in use",
+    probe: None,
+};
 
 /// What is common to all servers of a builder.
 #[derive(Debug, Clone)]
@@ -52,24 +50,8 @@ impl Default for Settings {
     }
 }
 
-/// The user that may do everything on a server with authorization, and its password.
-const ADMIN: &str = "admin";
-
-#[derive(Debug)]
-pub(crate) struct Node {
-    mongod: Mongod,
-    args: Vec<String>,
-    port: u16,
-    process: Mutex<Option<Process>>,
-    dir: TempDir,
-    authorized: bool,
-}
-
-impl Node {
-    /// Starts a server on a free port, and waits until it answers.
-    pub(crate) async fn start(settings: &Settings, replicated: bool) -> Result<Self> {
-        let version = settings.version;
-        let mongod = blocking(move || Mongod::find_or_fetch(version)).await?;
+impl Settings {
+    pub(crate) fn args(&self, replicated: bool, port: u16, dir: &Path) -> Vec<String> {
         let mut args: Vec<String> = [
             "--bind_ip=127.0.0.1",
             "--nounixsocket",
@@ -78,67 +60,38 @@ impl Node {
         ]
         .map(str::to_owned)
         .into();
-        args.push(format!(
-            "--wiredTigerCacheSizeGB={}",
-            settings.cache_size_gb
-        ));
+        args.push(format!("--port={port}"));
+        args.push(format!("--dbpath={}", dir.display()));
+        args.push(format!("--wiredTigerCacheSizeGB={}", self.cache_size_gb));
         if replicated {
             args.push(format!("--replSet={REPLICA_SET}"));
         }
-        args.extend(
-            settings
-                .oplog_size_mb
-                .map(|size| format!("--oplogSize={size}")),
-        );
-        args.extend_from_slice(&settings.args);
-
-        let mut tries = 1;
-        loop {
-            let dir = tempfile::Builder::new()
-                .prefix("changestream-mongod-")
-                .tempdir()
-                .map_err(Error::io("make a folder for the server's data"))?;
-            let node = Self {
-                mongod: mongod.clone(),
-                args: args.clone(),
-                port: free_port().map_err(Error::io("find a free port"))?,
-                process: Mutex::new(None),
-                dir,
-                authorized: false,
-            };
-            match node.launch().await {
-                Err(Error::Died { status, .. })
-                    if status.code() == Some(ADDRESS_IN_USE) && tries < START_TRIES =>
-                {
-                    tries += 1;
-                }
-                launched => return launched.map(|()| node),
-            }
-        }
+        let oplog_size = self.oplog_size_mb;
+        args.extend(oplog_size.map(|size| format!("--oplogSize={size}")));
+        args.extend_from_slice(&self.args);
+        args
     }
+}
 
-    /// Starts the process again, on the same port and data, and waits until it answers.
-    pub(crate) async fn launch(&self) -> Result<()> {
-        self.kill().await?;
-        let mut args = self.args.clone();
-        args.push(format!("--port={}", self.port));
-        args.push(format!("--dbpath={}", self.dir.path().display()));
-        let earlier = self.log().len();
-        let process = Process::spawn(&self.mongod, &args, &self.log_file())
-            .map_err(Error::io(format!("start {}", self.mongod.path().display())))?;
-        *self.process() = Some(process);
+/// The user that may do everything on a server with authorization, and its password.
+const ADMIN: &str = "admin";
 
-        let wait = self.waiting_for("start of mongod");
-        loop {
-            // Not a connection: on a port that was taken meanwhile, another server would answer it.
-            let listens = self
-                .log()
-                .get(earlier..)
-                .is_some_and(|l| l.contains(LISTENING));
-            if wait.judge(Ok(listens.then_some(()))).await?.is_some() {
-                return Ok(());
-            }
-        }
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    authorized: bool,
+}
+
+impl Node {
+    /// Starts a server on a free port, and waits until it answers.
+    pub(crate) async fn start(settings: &Settings, replicated: bool) -> Result<Self> {
+        let version = settings.version;
+        let mongod = blocking(move || Mongod::find_or_fetch(version)).await?;
+        let args = |port, dir: &_| Ok(settings.args(replicated, port, dir));
+        Ok(Self {
+            daemon: Daemon::start(&KIND, mongod.program().clone(), args).await?,
+            authorized: false,
+        })
     }
 
     /// Starts the process again so that only users may do anything, of whom there is an administrator.
@@ -150,11 +103,12 @@ impl Node {
             "writeConcern": { "w": "majority", "j": true },
         };
         self.command(user).await?;
-        let key_file = self.dir.path().join("key");
+        let key_file = self.daemon.dir().join("key");
         write_private(&key_file, "changestream").map_err(Error::io("write a key file"))?;
-        self.args.push(format!("--keyFile={}", key_file.display()));
+        let key_file = format!("--keyFile={}", key_file.display());
+        self.daemon.args_mut().push(key_file);
         self.authorized = true;
-        self.launch().await
+        self.daemon.launch().await
     }
 
     /// The user and password of an administrator as in a connection string, empty where none is needed.
@@ -165,40 +119,18 @@ impl Node {
         }
     }
 
-    /// Kills the process, which gets no chance to tidy up, and waits until it is gone.
-    pub(crate) async fn kill(&self) -> Result<()> {
-        let process = self.process().take();
-        blocking(move || {
-            drop(process);
-            Ok(())
-        })
-        .await
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.process().is_some()
-    }
-
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
     pub(crate) const fn version(&self) -> Version {
-        self.mongod.version()
+        self.daemon.program().version()
     }
 
     /// A client of this very node, whatever its role.
     pub(crate) fn client(&self) -> Result<Client> {
-        if !self.is_running() {
-            return Err(Error::NotRunning(self.port));
+        if !self.daemon.is_running() {
+            return Err(self.daemon.not_running());
         }
         let address = ServerAddress::Tcp {
             host: Ipv4Addr::LOCALHOST.to_string(),
-            port: Some(self.port),
+            port: Some(self.daemon.port()),
         };
         let mut options = ClientOptions::builder()
             .hosts(vec![address])
@@ -223,7 +155,7 @@ impl Node {
             .into_iter()
             .chain(others)
             .enumerate()
-            .map(|(id, node)| doc! { "_id": id as i32, "host": node.addr().to_string() })
+            .map(|(id, node)| doc! { "_id": id as i32, "host": node.daemon.addr().to_string() })
             .collect();
         let config = doc! { "_id": REPLICA_SET, "members": members, "settings": settings };
         self.command(doc! { "replSetInitiate": config }).await?;
@@ -233,7 +165,7 @@ impl Node {
     /// Makes what was done so far survive a crash: 4.4 otherwise forgets a young replica set.
     pub(crate) async fn make_durable(&self) -> Result<()> {
         let client = self.client()?;
-        let wait = self.waiting_for("first checkpoint");
+        let wait = self.daemon.waiting_for("first checkpoint");
         loop {
             // Refused as long as nothing is committed by a majority.
             let synced = run_command(&client, doc! { "fsync": 1 }).await;
@@ -251,7 +183,7 @@ impl Node {
         } else {
             "becoming writable"
         };
-        let wait = self.waiting_for(what);
+        let wait = self.daemon.waiting_for(what);
         loop {
             let role = Role::of(&client).await;
             let serves = |role| role == Role::Primary || or_reads && role == Role::Secondary;
@@ -264,60 +196,14 @@ impl Node {
             }
         }
     }
-
-    pub(crate) fn waiting_for(&self, what: &'static str) -> Wait<'_> {
-        Wait::new(self, what)
-    }
-
-    /// Fails if the process has ended.
-    pub(crate) fn check_alive(&self) -> Result<()> {
-        let mut process = self.process();
-        let running = process.as_mut().ok_or(Error::NotRunning(self.port))?;
-        let ended = running
-            .exited()
-            .map_err(Error::io("ask after the state of mongod"))?;
-        let Some(status) = ended else {
-            return Ok(());
-        };
-        *process = None;
-        Err(Error::Died {
-            port: self.port,
-            status,
-            log: self.log_tail(),
-        })
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.dir.path().join("mongod.log")
-    }
-
-    fn log(&self) -> String {
-        let log = fs::read(self.log_file()).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
-    }
-
-    /// The last lines that the server logged.
-    pub(crate) fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
-    }
-
-    fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // The data folder goes next, and the process must not write into it meanwhile.
-        self.process().take();
-    }
 }
 
 /// The URI of a replica set of these nodes.
 pub(crate) fn replica_set_uri<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> String {
-    let hosts: Vec<_> = nodes.into_iter().map(|n| n.addr().to_string()).collect();
+    let hosts: Vec<_> = nodes
+        .into_iter()
+        .map(|n| n.daemon.addr().to_string())
+        .collect();
     format!("mongodb://{}/?replicaSet={REPLICA_SET}", hosts.join(","))
 }
 
@@ -328,15 +214,4 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?.write_all(text.as_bytes())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) => Err(Error::io("wait for a helper thread")(io::Error::other(
-            failed,
-        ))),
-    }
 }

@@ -8,25 +8,24 @@ use std::{
     thread,
 };
 
-use crate::Mongod;
+use crate::Program;
 
-/// A running `mongod`, killed on drop.
+/// A running server, killed on drop.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts `mongod`, its output appended to the file `log`.
-    pub(crate) fn spawn(mongod: &Mongod, args: &[String], log: &Path) -> io::Result<Self> {
-        let mut command = command(mongod.path());
+    /// Starts a program, its output appended to the file `log`.
+    pub(crate) fn spawn(program: &Program, args: &[String], log: &Path) -> io::Result<Self> {
+        let mut command = program.command_with(command(program.path()));
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)?;
         command
             .args(args)
-            .envs(mongod.environment())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

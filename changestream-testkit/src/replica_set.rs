@@ -4,7 +4,7 @@ use mongodb::{
 };
 
 use crate::{
-    Error, Result, ServerVersion, Version,
+    Result, ServerVersion, Version,
     node::{Node, Settings, replica_set_uri},
     role::{Role, run_command},
 };
@@ -63,10 +63,10 @@ impl ReplicaSet {
 
     /// Waits until a node is primary; gives its index.
     pub async fn wait_for_primary(&self) -> Result<usize> {
-        let running = self.nodes.iter().find(|node| node.is_running());
-        let running = running.ok_or(Error::NotRunning(self.nodes[0].port()))?;
+        let running = self.nodes.iter().find(|node| node.daemon.is_running());
+        let running = running.ok_or_else(|| self.nodes[0].daemon.not_running())?;
         let clients = self.clients_of_running()?;
-        let wait = running.waiting_for("election of a primary");
+        let wait = running.daemon.waiting_for("election of a primary");
         loop {
             if let Some(primary) = wait.judge(first_primary(&clients).await).await? {
                 return Ok(primary);
@@ -80,7 +80,7 @@ impl ReplicaSet {
     ///
     /// If there is no node `index`.
     pub async fn kill(&self, index: usize) -> Result<()> {
-        self.nodes[index].kill().await
+        self.nodes[index].daemon.kill().await
     }
 
     /// Kills the primary as soon as there is one; gives its index.
@@ -97,8 +97,12 @@ impl ReplicaSet {
     ///
     /// If there is no node `index`.
     pub async fn restart(&self, index: usize) -> Result<()> {
-        self.nodes[index].launch().await?;
-        let running = self.nodes.iter().filter(|node| node.is_running()).count();
+        self.nodes[index].daemon.launch().await?;
+        let running = self
+            .nodes
+            .iter()
+            .filter(|node| node.daemon.is_running())
+            .count();
         if running > self.nodes.len() / 2 {
             self.nodes[index].wait_until_serving(true).await?;
         }
@@ -125,7 +129,7 @@ impl ReplicaSet {
     /// Makes the first node primary as soon as the others have heard of the set, which is before the election timeout.
     async fn elect_first(&self) -> Result<()> {
         let client = self.nodes[0].client()?;
-        let wait = self.nodes[0].waiting_for("first election");
+        let wait = self.nodes[0].daemon.waiting_for("first election");
         loop {
             let elected = run_command(&client, doc! { "replSetStepUp": 1 }).await;
             if wait.judge(elected.map(Some)).await?.is_some() {
@@ -139,7 +143,7 @@ impl ReplicaSet {
             .nodes
             .iter()
             .enumerate()
-            .filter(|(_, node)| node.is_running());
+            .filter(|(_, node)| node.daemon.is_running());
         running
             .map(|(index, node)| Ok((index, node.client()?)))
             .collect()

@@ -6,7 +6,8 @@ use mongodb::{
 };
 
 use crate::{
-    Result, ServerVersion, Version,
+    Result, ServerVersion,
+    lifecycle::lifecycle,
     node::{Node, Settings, replica_set_uri},
 };
 
@@ -55,29 +56,11 @@ impl MongoServer {
         Ok(Client::with_uri_str(self.uri()).await?)
     }
 
-    /// The version that runs, which is not the default one where there is a `mongod` on the `PATH`.
-    pub const fn version(&self) -> Version {
-        self.node.version()
-    }
-
-    /// The port it listens on, the same after a restart.
-    pub const fn port(&self) -> u16 {
-        self.node.port()
-    }
-
-    /// The address it listens on, the same after a restart.
-    pub fn addr(&self) -> SocketAddr {
-        self.node.addr()
-    }
-
-    /// Kills the server as a crash would (`SIGKILL`), and waits until it is gone. Its data stays.
-    pub async fn kill(&self) -> Result<()> {
-        self.node.kill().await
-    }
+    lifecycle!(node.daemon);
 
     /// Starts the server again on the same port and data, and waits until it takes writes; kills it first if it runs.
     pub async fn restart(&self) -> Result<()> {
-        self.node.launch().await?;
+        self.node.daemon.launch().await?;
         self.wait_until_writable().await
     }
 

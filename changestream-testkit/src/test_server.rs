@@ -22,7 +22,7 @@ pub struct TestServer {
 impl TestServer {
     /// Uses the server of `MONGODB_URI` if it is set, else starts one.
     pub async fn from_env_or_start() -> Result<Self> {
-        if let Some(uri) = env::var(URI_VARIABLE).ok().filter(|uri| !uri.is_empty()) {
+        if let Some(uri) = from_env(URI_VARIABLE) {
             return Ok(Self { uri, started: None });
         }
         let server = MongoServer::start().await?;
@@ -55,15 +55,24 @@ impl TestServer {
 
     /// A database name that no other test uses, `prefix` and a unique rest. Nothing is created, and nothing removed.
     pub fn unique_database(&self, prefix: &str) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let process = std::process::id();
-        format!("{prefix}_{:x}_{process:x}_{count}", now.as_micros())
+        unique_name(prefix)
     }
 
     /// The server that was started, if one was: only that one can be killed.
     pub fn started(&self) -> Option<&MongoServer> {
         self.started.as_ref()
     }
+}
+
+/// What the environment names, if it does.
+pub(crate) fn from_env(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+pub(crate) fn unique_name(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let process = std::process::id();
+    format!("{prefix}_{:x}_{process:x}_{count}", now.as_micros())
 }

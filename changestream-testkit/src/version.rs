@@ -84,16 +84,18 @@ impl Version {
         }
     }
 
-    /// Finds the version in what `mongod --version` and `buildInfo` say: `db version v6.0.27`, `6.0.27-rc0`.
+    /// Finds the version in what a server says: `db version v6.0.27`, `6.0.27-rc0`, `Redis server v=7.0.15 bits=64`.
     pub(crate) fn find_in(text: &str) -> Option<Self> {
-        let line = text.lines().next()?;
-        let word = line.split_whitespace().last()?.trim_start_matches('v');
-        let mut numbers = word.split(['.', '-']).map(str::parse);
-        Some(Self::new(
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-        ))
+        let read = |word: &str| {
+            let word = word.trim_start_matches(['v', '=']);
+            let mut numbers = word.split(['.', '-']).map(str::parse);
+            Some(Self::new(
+                numbers.next()?.ok()?,
+                numbers.next()?.ok()?,
+                numbers.next()?.ok()?,
+            ))
+        };
+        text.lines().next()?.split_whitespace().find_map(read)
     }
 }
 
@@ -134,6 +136,8 @@ mod tests {
         let said = "db version v7.0.2\nBuild Info: {";
         assert_eq!(Version::find_in(said), Some(Version::new(7, 0, 2)));
         assert_eq!(Version::find_in("8.1.0-rc0"), Some(Version::new(8, 1, 0)));
+        let said = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64";
+        assert_eq!(Version::find_in(said), Some(Version::new(7, 0, 15)));
         assert_eq!(Version::find_in("mongod"), None);
     }
 }

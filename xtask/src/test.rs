@@ -1,4 +1,4 @@
-use changestream_testkit::{Mongod, ServerVersion};
+use changestream_testkit::{Mongod, ServerVersion, SinkServer};
 use clap::{Args, ValueEnum};
 
 use crate::command::{self, Outcome, Result, cargo, first_line, mongodb_uri};
@@ -77,6 +77,9 @@ pub(crate) fn run(options: &Options) -> Result {
     for pass in &passes {
         find_server(*pass)?;
     }
+    if passes.contains(&Pass::Newest) {
+        find_sink_servers();
+    }
     for pass in passes {
         let all = pass == Pass::Newest && options.args.is_empty();
         let mut outcome = run_pass(pass, nextest, &options.args)?;
@@ -128,6 +131,15 @@ fn find_server(pass: Pass) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Fetches the servers that sinks deliver to, so that no test waits for them. Most tests do without.
+fn find_sink_servers() {
+    for server in SinkServer::ALL {
+        if let Err(error) = server.find_or_fetch() {
+            eprintln!("tests that deliver to {server} will fail: {error}");
+        }
+    }
 }
 
 /// Whether nextest is there, or can be installed.
