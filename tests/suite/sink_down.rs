@@ -69,6 +69,7 @@ impl Received {
                 Err(HandlerError::retry("503"))
             }
         }))
+        .concurrency(16)
     }
 }
 
@@ -125,6 +126,21 @@ async fn one_delivery_at_a_time_tries_a_sink_that_is_down_and_others_go_on() {
     let refused = down.0.refused.load(SeqCst);
     assert!((20..100).contains(&refused), "{refused}");
     assert_eq!(down.0.most_at_once.load(SeqCst), 1);
+}
+
+/// However many were under way when it went down.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_was_down_for_a_moment_is_back_in_a_moment() {
+    let sink = Received::default();
+    let refuses = |_, time| time < Duration::from_secs(1);
+    run(
+        [("sink", sink.sink(refuses))],
+        stream::iter([inserts(1..=200)]),
+    )
+    .await;
+    assert_eq!(sink.ids(), Vec::from_iter(1..=200));
+    let late = |(_, time): &(i64, Duration)| *time > Duration::from_secs(10);
+    assert!(!sink.taken().iter().any(late), "{:?}", sink.taken());
 }
 
 #[tokio::test(start_paused = true)]

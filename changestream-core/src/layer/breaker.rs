@@ -71,6 +71,8 @@ pub(crate) struct Breaker {
 struct State {
     /// In a row.
     failures: u32,
+    /// Of these, by those that tried it while it was down.
+    failed_trials: u32,
     /// What was taken, and what was rejected: that the receiver answers is what counts.
     answers: u64,
     /// Not before this is it tried again.
@@ -108,6 +110,7 @@ impl Breaker {
             threshold,
             state: Mutex::new(State {
                 failures: 0,
+                failed_trials: 0,
                 answers: 0,
                 next_trial: Instant::now(),
             }),
@@ -169,13 +172,13 @@ impl Breaker {
     }
 
     /// Takes note of how an attempt ended.
-    fn note(&self, result: &Result<(), HandlerError>) {
+    fn note(&self, admitted: &Admitted, result: &Result<(), HandlerError>) {
         let failure = result.as_ref().err();
         let failure = failure.filter(|error| error.disposition() != Disposition::Reject);
         let mut state = self.state();
         let was_down = state.failures >= self.threshold;
         let Some(error) = failure else {
-            state.failures = 0;
+            (state.failures, state.failed_trials) = (0, 0);
             state.answers += 1;
             if was_down {
                 tracing::info!(sink = %self.sink, "the sink is back");
@@ -185,12 +188,18 @@ impl Breaker {
             return;
         };
         state.failures = state.failures.saturating_add(1);
-        let Some(trials) = state.failures.checked_sub(self.threshold) else {
+        if state.failures < self.threshold {
             return;
-        };
+        }
+        let is_trial = matches!(admitted, Admitted::ForTrial { .. });
         let wait = match error.disposition() {
             Disposition::RetryAfter(pause) => pause,
-            _ => Self::BACKOFF.wait(trials + 1),
+            // What was under way when it went down says nothing new, however many there are.
+            _ if was_down && !is_trial => return,
+            _ => {
+                state.failed_trials += u32::from(is_trial);
+                Self::BACKOFF.wait(state.failed_trials + 1)
+            }
         };
         state.next_trial = Instant::now() + wait;
         if !was_down {
@@ -210,9 +219,9 @@ impl Breaker {
         service_fn(move |delivery: Delivery| {
             let (breaker, attempt) = (Arc::clone(&breaker), attempt.clone());
             async move {
-                let _admitted = breaker.admit(&delivery).await?;
+                let admitted = breaker.admit(&delivery).await?;
                 let result = attempt.oneshot(delivery).await;
-                breaker.note(&result);
+                breaker.note(&admitted, &result);
                 result
             }
         })

@@ -1,7 +1,7 @@
 //! The tower stack around every handler and every sink.
 //!
 //! Outermost first: [`Trace`], [`Metrics`], [`Deduplicate`] (where asked for), [`Deliver`] (handlers only),
-//! [`DeadLetter`], [`Breaker::pausing`] (sinks only), retry, [`Transact`] (handlers that take a transaction), [`Breaker::admitting`] and [`Gate`](gate::Gate) (sinks only),
+//! [`DeadLetter`], [`Breaker::pausing`] (sinks only), retry, [`Transact`] (handlers that take a transaction), [`Gate`](gate::Gate) and [`Breaker::admitting`] (sinks only),
 //! [`Timeout`], [`CatchPanic`], the user's layers, the handler or sink itself. Around a handler of batches, [`Batches`] does the work of those from
 //! [`Deduplicate`] to retry.
 

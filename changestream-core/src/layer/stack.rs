@@ -129,8 +129,9 @@ pub(crate) fn sink_stack(
     let attempts = policy.retries.saturating_add(1);
     let breaker = Breaker::new(name, sink.on_down, attempts, health.clone());
     let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
-    let service = Gate::new(sink.concurrency).around(bounded(service, policy));
-    let service = breaker.admitting(service);
+    // Who waits for its turn is admitted after that: the sink may have gone down meanwhile.
+    let service = breaker.admitting(bounded(service, policy));
+    let service = Gate::new(sink.concurrency).around(service);
     let service = breaker.pausing(Retry::new(policy.retry(&meter), service));
     let service = DeadLetter::new(
         service,
