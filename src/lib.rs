@@ -77,7 +77,13 @@
 //! # Results
 //!
 //! What a handler returns goes, as [`Message`]s, to the sinks that `to` names: see [`IntoMessages`]. A
-//! sink is any tower service of [`Delivery`]; the features `http` and `channel` have `HttpSink` and `ChannelSink`.
+//! sink is any tower service of [`Delivery`]; the features `http` and `channel` have `HttpSink` and `ChannelSink`, and
+//! `cloudevents` an envelope around any.
+
+//! sink is any tower service of [`Delivery`]; the features `http`, `channel` and `mongodb` have `HttpSink`, `ChannelSink` and
+//! `MongoSink`.
+//! sink is any tower service of [`Delivery`]; the features `http`, `redis` and `channel` have `HttpSink`, `RedisSink` and
+//! `ChannelSink`.
 //!
 //! # Failures
 //!
@@ -132,12 +138,33 @@
 //!
 //! - `macros` (default): `#[on_change(..)]`.
 //! - `channel`: `ChannelSink`, to another task of the process.
+//! - `cloudevents`: `CloudEvents`, around any sink.
 //! - `http`: `HttpSink`, and `WebhookKey` for its receivers.
+//! - `kafka`: `KafkaSink`, to topics, with a librdkafka that is compiled along.
+//! - `mongodb`: `MongoSink`, into a collection: views and logs.
+//! - `nats`: `NatsSink`, to JetStream or core NATS.
+//! - `redis`: `RedisSink`, to caches, streams and channels.
+//! - `routes`: `routes`, which reads tables of services and routes from files.
+//! - `stdout`: `StdoutSink`, lines of JSON.
 //! - `testing`: handlers, layers and sinks without a server, in `testing`.
 
 pub use changestream_core::*;
 #[cfg(feature = "macros")]
 pub use changestream_derive::on_change;
+#[cfg(feature = "cloudevents")]
+pub use changestream_sinks::CloudEvents;
+#[cfg(feature = "kafka")]
+pub use changestream_sinks::KafkaSink;
+#[cfg(feature = "mongodb")]
+pub use changestream_sinks::MongoSink;
+#[cfg(feature = "nats")]
+pub use changestream_sinks::NatsSink;
+#[cfg(feature = "redis")]
+pub use changestream_sinks::RedisSink;
+#[cfg(feature = "stdout")]
+pub use changestream_sinks::StdoutSink;
+#[cfg(feature = "routes")]
+pub use changestream_sinks::routes;
 #[cfg(feature = "channel")]
 pub use changestream_sinks::{ChannelDelivery, ChannelReceiver, ChannelSink};
 #[cfg(feature = "http")]
@@ -170,6 +197,8 @@ macro_rules! handlers {
 pub mod prelude {
     #[cfg(feature = "http")]
     pub use crate::HttpSink;
+    #[cfg(feature = "redis")]
+    pub use crate::RedisSink;
     #[cfg(feature = "macros")]
     pub use crate::on_change;
     pub use crate::{
@@ -191,3 +220,31 @@ struct HttpSinkPage;
 #[cfg(all(doctest, feature = "channel"))]
 #[doc = include_str!("../docs/sinks/channel.md")]
 struct ChannelSinkPage;
+
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../docs/routing.md")]
+struct RoutingPage;
+
+#[cfg(all(doctest, feature = "cloudevents", feature = "http"))]
+#[doc = include_str!("../docs/sinks/cloudevents.md")]
+struct CloudEventsPage;
+
+#[cfg(all(doctest, feature = "nats"))]
+#[doc = include_str!("../docs/sinks/nats.md")]
+struct NatsSinkPage;
+
+#[cfg(all(doctest, feature = "stdout"))]
+#[doc = include_str!("../docs/sinks/stdout.md")]
+struct StdoutSinkPage;
+
+#[cfg(all(doctest, feature = "mongodb"))]
+#[doc = include_str!("../docs/sinks/mongodb.md")]
+struct MongoSinkPage;
+
+#[cfg(all(doctest, feature = "kafka"))]
+#[doc = include_str!("../docs/sinks/kafka.md")]
+struct KafkaSinkPage;
+
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/sinks/redis.md")]
+struct RedisSinkPage;

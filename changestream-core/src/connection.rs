@@ -17,7 +17,7 @@ const UNAUTHORIZED: i32 = 13;
 /// A server logs the connections of a user out that was dropped, and leaves them so when the user is made
 /// anew. The driver keeps them in its pool and uses the newest first. It only closes one whose command was
 /// abandoned, and a `hello` can be told to wait.
-pub(crate) async fn close_if_unauthorized(client: &Client, error: &DriverError) {
+pub async fn close_if_unauthorized(client: &Client, error: &DriverError) {
     let unauthorized =
         matches!(*error.kind, ErrorKind::Command(ref error) if error.code == UNAUTHORIZED);
     if unauthorized {

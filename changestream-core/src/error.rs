@@ -203,7 +203,7 @@ impl StoreError {
 
 /// An error of the driver as the log may have it. What the server says may quote the command, and so a resume
 /// token or a document: of that there is only the code.
-pub(crate) fn brief(error: &mongodb::error::Error) -> String {
+pub fn brief(error: &mongodb::error::Error) -> String {
     use mongodb::error::{ErrorKind, WriteFailure};
     match *error.kind {
         ErrorKind::Command(ref error) => format!("{} ({})", error.code_name, error.code),

@@ -40,6 +40,11 @@ mod replay;
 mod route;
 mod running;
 mod runtime;
+/// What the sink of MongoDB does as the stores here do.
+#[doc(hidden)]
+pub mod server {
+    pub use crate::{connection::close_if_unauthorized, error::brief};
+}
 mod shutdown;
 #[cfg(test)]
 mod simulation;

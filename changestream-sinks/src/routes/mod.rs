@@ -41,9 +41,18 @@
 //! | `on-down` | `"pause"` or `"dead-letter"`, as in [`OnSinkDown`] |
 //! | `headers`, `source`, `sign-with`, `public-only` | of an HTTP sink |
 //!
-//! | scheme | sink | feature |
-//! | --- | --- | --- |
-//! | `http`, `https` | the URL | `http` |
+//! | URL | sink, whose feature must be enabled |
+//! | --- | --- |
+//! | `https://host/path`, `http://host/path` | `http` |
+//! | `kafka://broker:9092,broker:9092/topic`, with options of librdkafka behind `?` | `kafka` |
+//! | `redis://host/0?op=unlink&key=..&pattern=..`, each as often as there are | `redis` |
+//! | `redis://host/0?op=unlink-payload`, `?op=publish&channel=..`, `?op=stream&key=..&max-len=..` | `redis` |
+//! | `redis://host/0?op=set&key=..&ttl=60`, `?op=hash&key=..`; `rediss://` with TLS | `redis` |
+//! | `nats://host/subject?stream=NAME`, `nats://host/subject?mode=core`; `tls://` with TLS | `nats` |
+//! | `mongodb://host/database?collection=..&op=insert`, `op=upsert` or `op=merge`, with `id=..` | `mongodb` |
+//!
+//! Topics, keys, channels and subjects are templates ([`Template`]). A login with other characters than letters and
+//! digits is percent-encoded, as in any URL. A `mongodb://` is to be read within a tokio runtime.
 //!
 //! # Routes
 //!
@@ -53,12 +62,22 @@
 mod endpoint;
 mod environment;
 mod file;
+#[cfg_attr(
+    not(all(
+        feature = "kafka",
+        feature = "mongodb",
+        feature = "nats",
+        feature = "redis"
+    )),
+    allow(dead_code)
+)]
+mod url;
 
 use std::path::Path;
 
-#[cfg(doc)]
-use changestream_core::OnSinkDown;
 use changestream_core::{Error, Route, Routes, SinkSpec};
+#[cfg(doc)]
+use changestream_core::{OnSinkDown, Template};
 use config::{Config, FileFormat};
 
 use environment::Environment;

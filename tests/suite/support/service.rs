@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use changestream::MongoCheckpoints;
 use changestream_testkit::MongoServer;
 use mongodb::bson::{Document, doc};
 use nix::{
@@ -11,10 +12,10 @@ use nix::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    process::Command,
+    process::{Child, Command},
 };
 
-use super::{TestResult, within};
+use super::{BoxError, TestResult, eventually, within};
 
 /// Runs `service`, which watches `server` and sends status changes to `receiver`: it sends the first one as
 /// the contract says, and ends well on SIGTERM.
@@ -39,6 +40,27 @@ pub(crate) async fn sends_status_changes(
     let body: serde_json::Value = serde_json::from_str(body)?;
     assert!(body["to"].is_string(), "{body}");
 
+    ends_well(service).await
+}
+
+/// Runs a service that watches the shop on `server`, and waits until it does.
+pub(crate) async fn begun(mut service: Command, server: &MongoServer) -> Result<Child, BoxError> {
+    let service = service
+        .env("MONGODB_URI", server.uri())
+        .stdin(Stdio::null());
+    let service = service.kill_on_drop(true).spawn()?;
+    let shop = server.client().await?.database("shop");
+    let checkpoints = shop.collection::<Document>(MongoCheckpoints::COLLECTION);
+    let watching = async || {
+        let of_a_stream = doc! { "kind": { "$exists": true } };
+        checkpoints.find_one(of_a_stream).await.expect("read")
+    };
+    eventually("it watches", watching).await;
+    Ok(service)
+}
+
+/// Asks a service to end, which it does without an error.
+pub(crate) async fn ends_well(mut service: Child) -> TestResult {
     let pid = service.id().ok_or("the service has ended")?;
     kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
     let status = within("the service's end", service.wait()).await?;

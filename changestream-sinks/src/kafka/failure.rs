@@ -1,0 +1,72 @@
+//! What a failure means.
+
+use changestream_core::HandlerError;
+use rdkafka::error::RDKafkaErrorCode::{self, *};
+
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct SendError {
+    message: String,
+    source: RDKafkaErrorCode,
+}
+
+/// Whether it may be another record's fault: a broker takes or refuses a batch as a whole.
+pub(super) fn is_of_a_batch(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        MessageSizeTooLarge
+            | MessageBatchTooLarge
+            | InvalidMessageSize
+            | InvalidRecord
+            | InvalidTimestamp
+            | UnsupportedForMessageFormat
+            | PolicyViolation
+    )
+}
+
+/// Why a record was not acknowledged, and what happens next.
+pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> HandlerError {
+    let failed = |message: String| SendError {
+        message,
+        source: code,
+    };
+    match code {
+        MessageSizeTooLarge | MessageBatchTooLarge | InvalidMessageSize => {
+            HandlerError::reject(failed(format!(
+                "the message is too large for the topic `{topic}` of `{brokers}`; the bounds are `message.max.bytes` of \
+                 the sink, 1,000,000 unless set, and `max.message.bytes` of the topic"
+            )))
+        }
+        InvalidRecord | InvalidTimestamp | UnsupportedForMessageFormat | PolicyViolation => {
+            HandlerError::reject(failed(format!(
+                "`{brokers}` refused the message for the topic `{topic}`"
+            )))
+        }
+        InvalidTopic => HandlerError::reject(failed(format!(
+            "`{brokers}` refused the name of the topic `{topic}`"
+        ))),
+        UnknownTopic | UnknownTopicOrPartition | UnknownTopicId | UnknownPartition => {
+            HandlerError::retry(failed(format!(
+                "`{brokers}` has no topic `{topic}` and makes none by itself; create it"
+            )))
+        }
+        TopicAuthorizationFailed | ClusterAuthorizationFailed => {
+            HandlerError::retry(failed(format!(
+                "the user of the sink may not write to the topic `{topic}` of `{brokers}`; grant it `Write`"
+            )))
+        }
+        Authentication | SaslAuthenticationFailed | UnsupportedSASLMechanism | IllegalSASLState => {
+            HandlerError::retry(failed(format!("`{brokers}` refused the login")))
+        }
+        SSL => HandlerError::retry(failed(format!("no encrypted connection to `{brokers}`"))),
+        BrokerTransportFailure | AllBrokersDown | Resolve => {
+            HandlerError::retry(failed(format!("no connection to `{brokers}`")))
+        }
+        QueueFull => HandlerError::retry(failed(format!(
+            "too much waits for `{brokers}` already; nothing was sent"
+        ))),
+        _ => HandlerError::retry(failed(format!(
+            "no acknowledgement from `{brokers}` for the topic `{topic}`"
+        ))),
+    }
+}

@@ -1,0 +1,213 @@
+//! Producers: made at the first delivery, shared, and made anew when they are of no use any more.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{FutureProducer, FutureRecord, Producer as _},
+};
+use tokio::time::{Instant, sleep};
+
+/// Between tries where the queue is full.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) type Record<'a> = FutureRecord<'a, str, [u8]>;
+
+/// One producer for all who send, from when the first of them does.
+pub(super) struct Shared {
+    config: ClientConfig,
+    message_timeout: Duration,
+    producer: Mutex<Option<Producer>>,
+}
+
+#[derive(Clone)]
+struct Producer {
+    producer: FutureProducer<Observer>,
+    observer: Observer,
+    is_over: Arc<AtomicBool>,
+}
+
+/// Why a record was not acknowledged.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The properties do not go together, as librdkafka says.
+    NoProducer(String),
+    /// It was not taken in.
+    Unsent(RDKafkaErrorCode),
+    /// It was on its way: the verdict may be a broker's.
+    Unacknowledged(RDKafkaErrorCode),
+}
+
+impl Shared {
+    pub(super) fn new(config: ClientConfig, message_timeout: Duration) -> Self {
+        Self {
+            config,
+            message_timeout,
+            producer: Mutex::default(),
+        }
+    }
+
+    /// Sends a record, and once more where that was the end of the producer.
+    pub(super) async fn send<'a>(&self, record: impl Fn() -> Record<'a>) -> Result<(), Failure> {
+        let producer = self.producer()?;
+        match producer.send(record(), self.message_timeout).await {
+            Err(_) if producer.is_over() => {
+                let renewed = self.producer()?;
+                renewed.send(record(), self.message_timeout).await
+            }
+            sent => sent,
+        }
+    }
+
+    /// The producer, a new one where there is none that works.
+    fn producer(&self) -> Result<Producer, Failure> {
+        let mut current = lock(&self.producer);
+        if let Some(producer) = current.as_ref().filter(|producer| !producer.is_over()) {
+            return Ok(producer.clone());
+        }
+        let observer = Observer::default();
+        let mut config = self.config.clone();
+        // What is logged now, not when the sink was made.
+        config.log_level = ClientConfig::new().log_level;
+        let producer = config.create_with_context(observer.clone());
+        let producer = producer.map_err(|error| {
+            Failure::NoProducer(match error {
+                KafkaError::ClientCreation(problem) => problem,
+                error => error.to_string(),
+            })
+        })?;
+        let new = Producer {
+            producer,
+            observer,
+            is_over: Arc::default(),
+        };
+        let old = current.replace(new.clone());
+        drop(current);
+        if old.is_some() {
+            tracing::warn!("a Kafka producer came to its end and was made anew");
+        }
+        Ok(new)
+    }
+}
+
+impl Producer {
+    async fn send(&self, mut record: Record<'_>, patience: Duration) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let sending = loop {
+            match self.producer.send_result(record) {
+                Ok(sending) => break sending,
+                Err((error, again)) => match code(&error) {
+                    RDKafkaErrorCode::QueueFull if begin.elapsed() < patience => {
+                        record = again;
+                        sleep(PAUSE).await;
+                    }
+                    code => return Err(Failure::Unsent(self.judge(code))),
+                },
+            }
+        };
+        match sending.await {
+            Ok(Ok(_)) => {
+                self.observer.forget();
+                Ok(())
+            }
+            Ok(Err((error, _))) => Err(Failure::Unacknowledged(self.judge(code(&error)))),
+            Err(_canceled) => Err(Failure::Unacknowledged(RDKafkaErrorCode::PurgeInflight)),
+        }
+    }
+
+    /// Takes note of whether another producer is needed; the error, or what is behind one that only says that there is
+    /// another.
+    fn judge(&self, code: RDKafkaErrorCode) -> RDKafkaErrorCode {
+        // librdkafka cannot tell what is there, and sends nothing any more.
+        let fatal = self.producer.client().fatal_error();
+        if fatal.is_some() || is_fenced(code) {
+            self.is_over.store(true, Relaxed);
+        }
+        let cause = match code {
+            RDKafkaErrorCode::MessageTimedOut => self.observer.last(),
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue => fatal.map(|(code, _)| code),
+            _ => None,
+        };
+        cause.unwrap_or(code)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+}
+
+/// Whether the brokers know the producer under another epoch. librdkafka counts its own on, which does not help where
+/// they have forgotten or never learned that.
+fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::InvalidProducerEpoch
+            | RDKafkaErrorCode::InvalidProducerIdMapping
+            | RDKafkaErrorCode::ProducerFenced
+    )
+}
+
+fn code(error: &KafkaError) -> RDKafkaErrorCode {
+    error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)
+}
+
+/// Logs what librdkafka has to say, and keeps its last error for those whose time runs out meanwhile.
+#[derive(Clone, Default)]
+struct Observer(Arc<Mutex<Option<RDKafkaErrorCode>>>);
+
+impl Observer {
+    fn last(&self) -> Option<RDKafkaErrorCode> {
+        *lock(&self.0)
+    }
+
+    fn forget(&self) {
+        *lock(&self.0) = None;
+    }
+}
+
+impl ClientContext for Observer {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            // What cannot be reached shows in the deliveries too.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{reason}");
+        let code = code(&error);
+        let mut last = lock(&self.0);
+        // That all are down is said after why the last one is.
+        if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+            *last = Some(code);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! The Redis sink against real servers.
+
+mod commands;
+mod connection;
+mod failures;
+mod outage;
+mod patterns;
+mod settings;
+mod tls;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use changestream_core::{
+    BoxSink, Delivery, Disposition, HandlerError, HandlerSpec, Message, SinkSpec,
+    testing::{TestRuntime, change, delivery_of},
+};
+use changestream_sinks::RedisSink;
+use changestream_testkit::RedisServer;
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use tokio::time::timeout;
+use tower::{ServiceExt, layer::layer_fn};
+
+/// How long a server may take for what it does at once.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A server, and a client of the library to see what it holds.
+struct Redis {
+    server: RedisServer,
+    client: MultiplexedConnection,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        Self::of(RedisServer::start().await.unwrap()).await
+    }
+
+    async fn of(server: RedisServer) -> Self {
+        let client = client(&server.uri()).await;
+        Self { server, client }
+    }
+
+    fn sink(&self) -> RedisSink {
+        RedisSink::new(self.server.uri()).unwrap()
+    }
+
+    /// What a command, written as in `redis-cli`, gives.
+    async fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut parts = command.split(' ');
+        let mut of_it = redis::cmd(parts.next().unwrap());
+        of_it.arg(parts.collect::<Vec<_>>());
+        let answer = of_it.query_async(&mut self.client.clone()).await;
+        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// The keys there are, in their order.
+    async fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.ask("KEYS *").await;
+        keys.sort();
+        keys
+    }
+}
+
+async fn client(uri: &str) -> MultiplexedConnection {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+    let client = redis::Client::open(uri).unwrap();
+    let client = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await;
+    client.unwrap()
+}
+
+/// The sink as a service, as a runtime has it.
+fn service(sink: RedisSink) -> BoxSink {
+    let slot = Arc::new(Mutex::new(None));
+    let taken = Arc::clone(&slot);
+    let spec = SinkSpec::from(sink).layer(layer_fn(move |inner: BoxSink| {
+        *taken.lock().unwrap() = Some(inner.clone());
+        inner
+    }));
+    let send = async || Ok::<_, HandlerError>("message");
+    let handler = HandlerSpec::new("send", send).to(["sink"]);
+    let runtime = TestRuntime::builder()
+        .handlers([handler])
+        .sink("sink", spec);
+    runtime.build().unwrap();
+    let service = slot.lock().unwrap().take();
+    service.expect("the layer was applied")
+}
+
+async fn send(service: &BoxSink, delivery: Delivery) -> Result<(), HandlerError> {
+    let sent = timeout(DEADLINE, service.clone().oneshot(delivery)).await;
+    sent.expect("an answer in time")
+}
+
+/// The delivery of a JSON text, about the insert of a document with this id.
+fn of(id: i32, payload: impl Into<String>) -> Delivery {
+    let message = Message::new(payload.into(), "application/json");
+    delivery_of(change::insert("products").id(id), message)
+}
+
+#[track_caller]
+fn assert_error(result: Result<(), HandlerError>, disposition: Disposition, message: &str) {
+    let error = result.expect_err("the delivery fails");
+    assert_eq!(error.disposition(), disposition, "{error}");
+    assert_eq!(error.to_string(), message);
+    assert!(error.source().source().is_none(), "the cause is told once");
+}
