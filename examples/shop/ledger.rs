@@ -63,7 +63,41 @@ pub(crate) struct Arrival {
     pub(crate) body: Value,
 }
 
+impl Arrival {
+    /// What came to `service`, or what is wrong with it. Without a correlation of its own it is correlated by its event.
+    pub(crate) fn new(
+        service: &str,
+        key: &str,
+        event_id: &str,
+        correlation: Option<&str>,
+        body: &[u8],
+    ) -> Result<Self, String> {
+        let handler = match key.split('/').collect::<Vec<_>>()[..] {
+            [event, handler, _] if event == event_id => handler.to_owned(),
+            _ => return Err(format!("{service} got the idempotency key {key}")),
+        };
+        let body = serde_json::from_slice(body)
+            .map_err(|error| format!("{service} got no JSON from {handler}: {error}"))?;
+        Ok(Self {
+            service: service.to_owned(),
+            handler,
+            key: key.to_owned(),
+            event_id: event_id.to_owned(),
+            correlation: correlation.unwrap_or(event_id).to_owned(),
+            body,
+        })
+    }
+}
+
 impl Ledger {
+    /// Takes note of what came, or of what was wrong with it.
+    pub(crate) fn take(&self, arrival: Result<Arrival, String>) {
+        match arrival {
+            Ok(arrival) => self.arrived(arrival),
+            Err(problem) => self.problem(problem),
+        }
+    }
+
     pub(crate) fn write(&self) -> Write<'_> {
         Write {
             ledger: self,

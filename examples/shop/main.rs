@@ -4,8 +4,11 @@
 //! `cargo demo` starts a MongoDB server and runs this on it. With a server of one's own:
 //!
 //! ```text
-//! MONGODB_URI=mongodb://localhost:27017 cargo run --example shop --features http
+//! MONGODB_URI=mongodb://localhost:27017 cargo run --example shop --features http,kafka,nats,redis
 //! ```
+//!
+//! Some services are reached by Kafka, NATS and Redis, where `KAFKA_BROKERS`, `NATS_URI` and `REDIS_URI` say where these
+//! are, and by HTTP otherwise.
 //!
 //! The microservice is in `handlers/`, `domain.rs` and [`microservice`]; all else is stage and audience. The
 //! writer knows what must come of each write. The demo succeeds when exactly that arrives, while one
@@ -17,6 +20,7 @@ mod ledger;
 mod receiver;
 mod report;
 mod telemetry;
+mod transport;
 mod writer;
 
 use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
@@ -41,6 +45,7 @@ use crate::{
     receiver::Receiver,
     report::{Letter, Report},
     telemetry::Telemetry,
+    transport::Transports,
     writer::{Progress, Writer},
 };
 
@@ -95,7 +100,12 @@ async fn main() -> ExitCode {
 }
 
 /// The microservice: what a user of the library writes, besides the handlers.
-fn microservice(database: &Database, receiver: &Receiver, start: StartAt) -> Result<Runtime> {
+fn microservice(
+    database: &Database,
+    receiver: &Receiver,
+    transports: &mut Transports,
+    start: StartAt,
+) -> Result<Runtime> {
     let app = handlers::App {
         inventory: database.collection("inventory"),
     };
@@ -107,8 +117,11 @@ fn microservice(database: &Database, receiver: &Receiver, start: StartAt) -> Res
         .drain_deadline(Duration::from_secs(5))
         .handlers(handlers::all());
     for service in handlers::SERVICES {
-        let sink = SinkSpec::new(HttpSink::new(receiver.url(service))?)
-            .layer(MapRequestLayer::new(telemetry::count_attempt));
+        let sink = match transports.take(service) {
+            Some(sink) => sink,
+            None => HttpSink::new(receiver.url(service))?.into(),
+        };
+        let sink: SinkSpec = sink.layer(MapRequestLayer::new(telemetry::count_attempt));
         let sink = match service {
             receiver::FLAKY => sink.retries(5).backoff(Duration::from_millis(100)),
             _ => sink,
@@ -154,7 +167,8 @@ async fn run(args: &Args, database: &Database) -> Result<bool> {
     let receiver = Receiver::start(Arc::clone(&ledger), NAME, args.broken.clone()).await?;
     let start = StartAt::OperationTime(now(database).await?);
 
-    let runtime = microservice(database, &receiver, start)?;
+    let mut transports = Transports::open(&ledger, database.name()).await?;
+    let runtime = microservice(database, &receiver, &mut transports, start)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(runtime.run_until(async move {
         let _ = stopped.await;

@@ -80,7 +80,7 @@ async fn receive(
     if services.broken.as_ref() == Some(&service) {
         return StatusCode::INTERNAL_SERVER_ERROR;
     }
-    let arrival = match services.read(service, &headers, &body) {
+    let arrival = match services.read(&service, &headers, &body) {
         Ok(arrival) => arrival,
         Err(problem) => {
             services.ledger.problem(problem);
@@ -95,7 +95,7 @@ async fn receive(
 }
 
 impl Services {
-    fn read(&self, service: String, headers: &HeaderMap, body: &[u8]) -> Result<Arrival, String> {
+    fn read(&self, service: &str, headers: &HeaderMap, body: &[u8]) -> Result<Arrival, String> {
         let header = |name: &str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
             value
@@ -109,20 +109,7 @@ impl Services {
         if source != self.source {
             return Err(format!("{service} got a message from {source}"));
         }
-        let handler = match key.split('/').collect::<Vec<_>>()[..] {
-            [event, handler, _] if event == event_id => handler.to_owned(),
-            _ => return Err(format!("{service} got the idempotency key {key}")),
-        };
-        let body = serde_json::from_slice(body)
-            .map_err(|error| format!("{service} got no JSON from {handler}: {error}"))?;
-        Ok(Arrival {
-            service,
-            handler,
-            key,
-            event_id,
-            correlation,
-            body,
-        })
+        Arrival::new(service, &key, &event_id, Some(&correlation), body)
     }
 
     /// Every so many new messages, one is refused at its first attempt.

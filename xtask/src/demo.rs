@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use changestream_testkit::{MongoServer, MongoServerBuilder};
+use changestream_testkit::{KafkaServer, MongoServer, MongoServerBuilder, NatsServer, RedisServer};
 use clap::Args;
 use tokio::{runtime::Runtime, signal::ctrl_c};
 
@@ -45,7 +45,59 @@ pub(crate) fn demo(options: &DemoOptions) -> Result {
     if options.keep_running {
         command.arg("--keep-running");
     }
+    let _services = Services::start(&mut command)?;
     run_with_server(command.args(&options.args), MongoServer::builder())
+}
+
+/// The servers that some services of the shop are reached by.
+#[derive(Default)]
+struct Services {
+    redis: Option<RedisServer>,
+    nats: Option<NatsServer>,
+    kafka: Option<KafkaServer>,
+    /// Some of them have tasks.
+    runtime: Option<Runtime>,
+}
+
+impl Services {
+    /// Starts those that no variable names, and names them to `command`. The demo does without what can't be had.
+    fn start(command: &mut Command) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let mut services = Self::default();
+        if is_free("REDIS_URI") {
+            services.redis = told("Redis", runtime.block_on(RedisServer::start()));
+            command.envs(
+                services
+                    .redis
+                    .iter()
+                    .map(|redis| ("REDIS_URI", redis.uri())),
+            );
+        }
+        if is_free("NATS_URI") {
+            services.nats = told("NATS", runtime.block_on(NatsServer::start()));
+            command.envs(services.nats.iter().map(|nats| ("NATS_URI", nats.uri())));
+        }
+        if is_free("KAFKA_BROKERS") {
+            services.kafka = told(
+                "Tansu, in place of Kafka",
+                runtime.block_on(KafkaServer::start()),
+            );
+            let brokers = services.kafka.iter().map(KafkaServer::bootstrap);
+            command.envs(brokers.map(|brokers| ("KAFKA_BROKERS", brokers)));
+        }
+        services.runtime = Some(runtime);
+        Ok(services)
+    }
+}
+
+fn is_free(variable: &str) -> bool {
+    std::env::var_os(variable).is_none_or(|value| value.is_empty())
+}
+
+fn told<T>(server: &str, started: changestream_testkit::Result<T>) -> Option<T> {
+    started
+        .map_err(|error| eprintln!("the demo does without {server}: {error}"))
+        .ok()
 }
 
 pub(crate) fn bench(options: &BenchOptions) -> Result {

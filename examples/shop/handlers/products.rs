@@ -182,7 +182,7 @@ pub(crate) async fn search_indexed(change: Change<Product>) -> Result<SearchActi
 #[derive(Debug, Serialize)]
 pub(crate) struct Invalidate {
     keys: Vec<String>,
-    pattern: &'static str,
+    patterns: [&'static str; 1],
 }
 
 #[on_change(
@@ -201,6 +201,6 @@ pub(crate) async fn cache_invalidated(
             format!("products:category:{}", product.category),
             "products:featured".to_owned(),
         ],
-        pattern: "products:search:*",
+        patterns: ["products:search:*"],
     }))
 }
