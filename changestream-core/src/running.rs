@@ -8,7 +8,10 @@ use std::{
 };
 
 use bson::RawDocumentBuf;
-use futures::{TryFutureExt, future::try_join3};
+use futures::{
+    TryFutureExt,
+    future::{join, try_join},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -62,8 +65,10 @@ impl Running {
 
         let claimed = parts.checkpoints.claim(&slot.name, epoch);
         let claimed = claimed.map_err(unreadable_checkpoint);
-        let (plan, (), claimed) =
-            try_join3(runtime.plan(), parts.prepare_processed(), claimed).await?;
+        let stores = try_join(parts.prepare_processed(), claimed);
+        let (plan, stores) = join(runtime.plan(), stores).await;
+        // Of what keeps both from the server, the plan's error says more.
+        let (plan, ((), claimed)) = (plan?, stores?);
         let fingerprint = plan.fingerprint();
         let Claimed::Yes(checkpoint) = claimed else {
             let message = "the checkpoint was claimed by another replica";
