@@ -35,7 +35,7 @@ use crate::{
     running::Running,
     shutdown::shutdown_signal,
     snapshot::{Requests, SnapshotStore, Snapshots},
-    source::{Plan, Position, Projection, StartAt, preflight, reads},
+    source::{Plan, Position, Projection, StartAt, preflight, reads, unreachable},
 };
 
 /// Runs handlers for the changes of a MongoDB deployment.
@@ -355,9 +355,25 @@ pub(crate) fn epoch_of(checkpoint: Option<&Checkpoint>) -> i64 {
 }
 
 pub(crate) fn unreadable_checkpoint(error: StoreError) -> Error {
+    if is_refused_login(&error) {
+        return unreachable(error);
+    }
     let message =
         "the checkpoint cannot be read; nothing was skipped. Mend it, or delete it to start anew";
     Error::new(Kind::Store, message).caused_by(error)
+}
+
+fn is_refused_login(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let error = error.downcast_ref::<mongodb::error::Error>();
+        error.is_some_and(|error| {
+            matches!(
+                *error.kind,
+                mongodb::error::ErrorKind::Authentication { .. }
+            )
+        })
+    })
 }
 
 impl fmt::Debug for Runtime {

@@ -32,7 +32,7 @@ pub(crate) use modes::{DocumentModes, FullDocumentMode};
 pub(crate) use plan::Plan;
 pub(crate) use policy::StreamPolicy;
 pub(crate) use position::{Mark, Position};
-pub(crate) use preflight::preflight;
+pub(crate) use preflight::{preflight, unreachable};
 pub(crate) use projection::{of_find, reads};
 pub(crate) use scan::{Page, Part, Scan, collections};
 pub(crate) use scope::Scope;

@@ -12,7 +12,7 @@ use mongodb::{
 
 use super::{DocumentModes, OnMissingImage, modes::FullDocumentMode};
 use crate::{
-    error::{Error, Kind},
+    error::{BoxError, Error, Kind},
     extract::Need,
     handler::BoundHandler,
 };
@@ -82,7 +82,7 @@ fn unless_refused<T>(answer: Result<T, DriverError>) -> Result<Option<T>, Error>
     }
 }
 
-fn unreachable(error: DriverError) -> Error {
+pub(crate) fn unreachable(error: impl Into<BoxError>) -> Error {
     let message = "no MongoDB server answers; check that the deployment of the connection string runs, can be \
                    reached from here, and accepts these credentials";
     Error::new(Kind::Unreachable, message).caused_by(error)
