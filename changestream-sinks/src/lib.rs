@@ -19,6 +19,8 @@ mod redis;
 pub mod routes;
 #[cfg(feature = "stdout")]
 mod stdout;
+#[cfg(any(feature = "http", feature = "nats", feature = "redis"))]
+mod tls;
 
 #[cfg(feature = "cloudevents")]
 pub use self::cloudevents::CloudEvents;

@@ -1,13 +1,10 @@
 //! The URL and the connection.
 
-use std::sync::Arc;
-
 use changestream_core::Error;
 
 use super::guard::{self, PublicOnly};
+use crate::tls;
 use reqwest::{Client, ClientBuilder, Url, redirect::Policy};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_platform_verifier::BuilderVerifierExt;
 
 const USER_AGENT: &str = concat!("changestream/", env!("CARGO_PKG_VERSION"));
 
@@ -52,7 +49,11 @@ pub(super) fn build_guarded(url: &Url) -> Result<Client, Error> {
 }
 
 fn builder(url: &Url) -> Result<ClientBuilder, Error> {
-    let tls = tls(url.scheme() == "https")?;
+    let sink = "an HTTP sink";
+    let tls = match url.scheme() == "https" {
+        true => tls::verified(sink)?,
+        false => tls::trusting_none(sink)?,
+    };
     Ok(Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(Policy::none())
@@ -65,23 +66,4 @@ fn finish(builder: ClientBuilder) -> Result<Client, Error> {
         Error::configuration("an HTTP sink cannot set up its connections")
             .caused_by(error.without_url())
     })
-}
-
-/// TLS by ring, whichever provider the process has installed, and the operating system's roots.
-///
-/// A plain connection trusts nothing instead, so that it works where there are no roots to load.
-fn tls(encrypted: bool) -> Result<ClientConfig, Error> {
-    let failed = |error: rustls::Error| {
-        let message = "the system's trusted certificates cannot be loaded for an HTTP sink; install \
-                       them (`ca-certificates`), or name them in `SSL_CERT_FILE`";
-        Error::configuration(message).caused_by(error)
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?;
-    let builder = match encrypted {
-        true => builder.with_platform_verifier().map_err(failed)?,
-        false => builder.with_root_certificates(RootCertStore::empty()),
-    };
-    Ok(builder.with_no_client_auth())
 }

@@ -1,19 +1,19 @@
 //! The connection, made when it is first needed.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{future::ready, time::Duration};
 
 use async_nats::{
     Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerError, connection::State,
 };
 use changestream_core::{Error, HandlerError};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::ClientConfig;
 use tokio::sync::{OnceCell, watch};
 
 use super::{
     address::{Login, Servers},
     failure::Failure,
 };
+use crate::tls;
 
 /// For each address of a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -185,22 +185,11 @@ fn reconnect_delay(attempts: usize) -> Duration {
     }
 }
 
-/// TLS by ring, whichever provider the process has installed, and the operating system's roots.
-///
 /// A server may ask for TLS where the URL does not. Without roots to load no server is trusted then.
 fn tls(required: bool) -> Result<ClientConfig, Error> {
-    let failed = |error: rustls::Error| {
-        let message = "the system's trusted certificates cannot be loaded for a NATS sink; install \
-                       them (`ca-certificates`), or name them in `SSL_CERT_FILE`";
-        Error::configuration(message).caused_by(error)
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?;
-    let builder = match builder.clone().with_platform_verifier() {
-        Ok(builder) => builder,
-        Err(error) if required => return Err(failed(error)),
-        Err(_) => builder.with_root_certificates(RootCertStore::empty()),
-    };
-    Ok(builder.with_no_client_auth())
+    let sink = "a NATS sink";
+    match tls::verified(sink) {
+        Err(_) if !required => tls::trusting_none(sink),
+        config => config,
+    }
 }

@@ -4,13 +4,14 @@ use std::{io, sync::Arc};
 
 use ::redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use changestream_core::Error;
-use rustls::{ClientConfig, crypto::ring, pki_types::ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// A server, and as whom it is logged in to.
 pub(super) struct Server {
@@ -99,20 +100,9 @@ impl Server {
 }
 
 impl Tls {
-    /// By ring, whichever provider the process has installed, and with the operating system's roots. The client library
-    /// would take the provider of the process, and fail where there is none or the choice of two.
+    /// The client library would take the provider of the process, and fail where there is none or the choice of two.
     fn new(host: &str) -> Result<Self, Error> {
-        let failed = |error: rustls::Error| {
-            let message = "the system's trusted certificates cannot be loaded for a Redis sink; install \
-                           them (`ca-certificates`), or name them in `SSL_CERT_FILE`";
-            Error::configuration(message).caused_by(error)
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .with_platform_verifier()
-            .map_err(failed)?
-            .with_no_client_auth();
+        let config = tls::verified("a Redis sink")?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             let message = "the host of a Redis sink is no name that a certificate could be for";
             Error::configuration(message).caused_by(error)
