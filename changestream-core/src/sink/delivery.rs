@@ -30,7 +30,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    message: Message,
+    message: Arc<Message>,
     change: RawChange,
     runtime: Arc<str>,
     handler: Arc<str>,
@@ -51,7 +51,7 @@ impl Delivery {
         let key = || key::key(&request.change, target.key.as_ref()).map(key::text);
         let message = message.or_key(key);
         Self {
-            message,
+            message: Arc::new(message),
             change: request.change.clone(),
             runtime: Arc::clone(&target.runtime),
             handler: Arc::clone(&request.handler),
@@ -65,7 +65,7 @@ impl Delivery {
     /// The delivery of a dead letter, once more.
     pub(crate) fn again(letter: &DeadLetter, change: RawChange) -> Option<Self> {
         Some(Self {
-            message: letter.message()?.clone(),
+            message: letter.message()?.clone().into(),
             change,
             runtime: letter.runtime().into(),
             handler: letter.handler().into(),
@@ -86,7 +86,10 @@ impl Delivery {
     #[must_use]
     pub fn with_message(self, message: Message) -> Self {
         let message = message.or_key(|| self.message.get_key().map(str::to_owned));
-        Self { message, ..self }
+        Self {
+            message: Arc::new(message),
+            ..self
+        }
     }
 
     /// The event that the message is about.
