@@ -126,12 +126,13 @@ impl Parts {
         let router = Router::new(&self.selections(), default_database);
         let dead_letters: Arc<dyn DeadLetterStore> = Arc::new(self.dead_letters);
         let handlers = self.handlers.into_iter().map(|handler| {
-            let sinks = self.sinks.iter().filter_map(|(name, stack)| {
-                Some(TargetSink {
-                    name: Arc::clone(name),
-                    stack: stack.clone(),
-                    routes: handler.ways_to(name)?,
-                })
+            let sinks = self.sinks.iter();
+            let sinks = sinks.filter(|(name, _)| handler.may_send_to(name));
+            let sinks = sinks.map(|(name, stack)| TargetSink {
+                name: Arc::clone(name),
+                stack: stack.clone(),
+                routes: (!handler.always_sends_to(name))
+                    .then(|| handler.routes_to(name).cloned().collect()),
             });
             let sinks = sinks.collect();
             let name = Arc::clone(&handler.name);

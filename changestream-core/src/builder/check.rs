@@ -203,10 +203,10 @@ pub(super) fn routes(
                 sink::list(&names)
             )));
         }
-        let concerns = |handler: &&BoundHandler| {
+        let concerns = |handler: &BoundHandler| {
             handler.batch.is_none() && route.concerns(&handler.name, &handler.selection)
         };
-        if !handlers.iter().any(|handler| concerns(&handler)) {
+        if !handlers.iter().any(concerns) {
             return Err(wrong(
                 "no handler watches what it is about, so that it leads nothing; mend it, or add a handler".into(),
             ));
@@ -217,11 +217,7 @@ pub(super) fn routes(
 
 /// Of a table.
 pub(super) fn services(services: &[Arc<str>], handlers: &[BoundHandler]) -> Result<(), Error> {
-    let is_unused = |name: &&Arc<str>| {
-        !handlers
-            .iter()
-            .any(|handler| handler.ways_to(name).is_some())
-    };
+    let is_unused = |name: &&Arc<str>| !handlers.iter().any(|handler| handler.may_send_to(name));
     match services.iter().find(is_unused) {
         None => Ok(()),
         Some(name) => Err(Error::configuration(format!(

@@ -379,14 +379,19 @@ impl<S> HandlerSpec<S> {
 }
 
 impl BoundHandler {
-    /// What leads messages of the handler to a sink: nothing can, it always sends there (`Some(None)`), or some routes may.
-    pub(crate) fn ways_to(&self, sink: &str) -> Option<Option<Vec<BoundRoute>>> {
-        if self.sinks.iter().any(|to| to == sink) {
-            return Some(None);
-        }
-        let routes = self.routes.iter();
-        let routes: Vec<_> = routes.filter(|route| route.is_to(sink)).cloned().collect();
-        (!routes.is_empty()).then_some(Some(routes))
+    /// Whether all its messages go to a sink, wherever routes lead.
+    pub(crate) fn always_sends_to(&self, sink: &str) -> bool {
+        self.sinks.iter().any(|to| to == sink)
+    }
+
+    /// The routes that may lead its messages to a sink.
+    pub(crate) fn routes_to(&self, sink: &str) -> impl Iterator<Item = &BoundRoute> {
+        self.routes.iter().filter(move |route| route.is_to(sink))
+    }
+
+    /// Whether any of its messages may go to a sink.
+    pub(crate) fn may_send_to(&self, sink: &str) -> bool {
+        self.always_sends_to(sink) || self.routes_to(sink).next().is_some()
     }
 
     /// Has its messages led by those of `routes` that concern it, and the events come with what its sinks and these
@@ -400,9 +405,7 @@ impl BoundHandler {
         for route in &self.routes {
             self.sink_paths.extend_from_slice(route.fields());
         }
-        let sinks = sinks
-            .iter()
-            .filter(|(sink, _)| self.ways_to(sink).is_some());
+        let sinks = sinks.iter().filter(|(sink, _)| self.may_send_to(sink));
         let of_sinks = sinks.flat_map(|(_, spec)| &spec.places);
         let of_routes = self.routes.iter().flat_map(BoundRoute::places);
         let places: Vec<_> = of_sinks.chain(of_routes).cloned().collect();
