@@ -39,7 +39,7 @@
 //! # }
 //! ```
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
-use super::{change, delivery_of};
+use super::{change, delivery_of, service};
 use crate::{
     handler::{Disposition, HandlerError},
     message::Message,
@@ -100,7 +100,7 @@ struct Payload {
 ///
 /// When the sink does otherwise, with what it did.
 pub async fn check(receiver: &impl Receiver) {
-    let sink = receiver.sink();
+    let sink = service(receiver.sink());
     acknowledges(receiver, &sink).await;
     keeps_order(receiver, &sink).await;
     is_cancelled(receiver, &sink).await;
@@ -109,14 +109,14 @@ pub async fn check(receiver: &impl Receiver) {
     waits_for_its_receiver(receiver).await;
 }
 
-async fn acknowledges(receiver: &impl Receiver, sink: &SinkSpec) {
+async fn acknowledges(receiver: &impl Receiver, sink: &BoxSink) {
     for n in 0..3 {
         deliver(sink, "acknowledgement", "a", n).await;
         arrived(receiver, "acknowledgement", n as usize + 1).await;
     }
 }
 
-async fn keeps_order(receiver: &impl Receiver, sink: &SinkSpec) {
+async fn keeps_order(receiver: &impl Receiver, sink: &BoxSink) {
     const KEYS: usize = 16;
     const EACH: u32 = 20;
     let keys: Vec<_> = (0..KEYS).map(|key| format!("key-{key}")).collect();
@@ -139,12 +139,12 @@ async fn keeps_order(receiver: &impl Receiver, sink: &SinkSpec) {
     }
 }
 
-async fn is_cancelled(receiver: &impl Receiver, sink: &SinkSpec) {
+async fn is_cancelled(receiver: &impl Receiver, sink: &BoxSink) {
     const CALLS: u32 = 32;
     let mut calls = Vec::new();
     for n in 0..CALLS {
         let key = format!("key-{n}");
-        let mut call = service(sink).oneshot(of("cancellation", &key, 0)).boxed();
+        let mut call = sink.clone().oneshot(of("cancellation", &key, 0)).boxed();
         let first = poll_immediate(&mut call).await;
         // Every second one is given up as soon as it has begun.
         if n % 2 == 0 {
@@ -172,7 +172,7 @@ async fn is_cancelled(receiver: &impl Receiver, sink: &SinkSpec) {
 
 async fn holds_nothing_back(receiver: &impl Receiver) {
     const COUNT: u32 = 50;
-    let sink = receiver.sink();
+    let sink = service(receiver.sink());
     let calls = (0..COUNT).map(|n| {
         let key = format!("key-{n}");
         let sink = &sink;
@@ -184,10 +184,10 @@ async fn holds_nothing_back(receiver: &impl Receiver) {
 }
 
 async fn waits_for_its_receiver(receiver: &impl Receiver) {
-    let sink = receiver.sink();
+    let sink = service(receiver.sink());
     deliver(&sink, "outage", "a", 0).await;
     receiver.stop().await;
-    let out_of_reach = service(&sink).oneshot(of("outage", "a", 1));
+    let out_of_reach = sink.clone().oneshot(of("outage", "a", 1));
     match timeout(SILENCE, out_of_reach).await {
         Ok(Ok(())) => {
             panic!("the sink said that it had delivered to a receiver that is out of reach")
@@ -198,7 +198,7 @@ async fn waits_for_its_receiver(receiver: &impl Receiver) {
     receiver.start().await;
     let begin = Instant::now();
     loop {
-        match timeout(DEADLINE, service(&sink).oneshot(of("outage", "a", 1))).await {
+        match timeout(DEADLINE, sink.clone().oneshot(of("outage", "a", 1))).await {
             Ok(Ok(())) => break,
             Ok(Err(error)) => {
                 assert_may_be_retried(&error);
@@ -223,12 +223,8 @@ fn assert_may_be_retried(error: &HandlerError) {
     );
 }
 
-fn service(sink: &SinkSpec) -> BoxSink {
-    sink.service.clone()
-}
-
-async fn deliver(sink: &SinkSpec, check: &str, key: &str, n: u32) {
-    let call = service(sink).oneshot(of(check, key, n));
+async fn deliver(sink: &BoxSink, check: &str, key: &str, n: u32) {
+    let call = sink.clone().oneshot(of(check, key, n));
     let result = timeout(DEADLINE, call).await;
     let result =
         result.unwrap_or_else(|_| panic!("{check}: no answer of the sink for {DEADLINE:?}"));
@@ -262,10 +258,8 @@ async fn arrived(receiver: &impl Receiver, check: &str, count: usize) -> Vec<Pay
             })
             .filter(|payload| payload.check == check)
             .collect();
-        let different: BTreeMap<_, _> = payloads
-            .iter()
-            .map(|payload| ((&payload.key, payload.n), ()))
-            .collect();
+        let of_payload = |payload: &Payload| (payload.key.clone(), payload.n);
+        let different: BTreeSet<_> = payloads.iter().map(of_payload).collect();
         if different.len() >= count {
             return payloads;
         }

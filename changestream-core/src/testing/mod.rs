@@ -47,5 +47,5 @@ pub mod conformance;
 mod recording_sink;
 mod runtime;
 
-pub use recording_sink::{RecordingSink, delivery, delivery_of};
+pub use recording_sink::{RecordingSink, delivery, delivery_of, service};
 pub use runtime::{NoServer, Report, TestRuntime};

@@ -13,7 +13,7 @@ use crate::{
     lane::Turn,
     layer::Target,
     message::Message,
-    sink::Delivery,
+    sink::{BoxSink, Delivery, SinkSpec},
 };
 
 /// A sink that takes everything and remembers it. Clones share what they remember.
@@ -84,4 +84,9 @@ pub fn delivery_of(change: impl Into<RawChange>, message: Message) -> Delivery {
     };
     let request = ChangeRequest::new(change.into(), "handler".into(), Turn::default());
     Delivery::new(message, &request, &target, "sink".into(), 0)
+}
+
+/// A sink alone, as a service: without its layers, retries and the rest of what a runtime puts around it.
+pub fn service(sink: impl Into<SinkSpec>) -> BoxSink {
+    sink.into().service
 }

@@ -1,5 +1,7 @@
 //! The HTTP sink against real servers.
 
+#[path = "../support/chain.rs"]
+mod chain;
 mod guard;
 mod receiver;
 mod request;
@@ -12,23 +14,14 @@ use changestream_core::{Delivery, Disposition, HandlerError, Message};
 use changestream_sinks::HttpSink;
 use tower::ServiceExt;
 
+use chain::chain;
+
 async fn send(sink: &HttpSink, delivery: Delivery) -> Result<(), HandlerError> {
     sink.clone().oneshot(delivery).await
 }
 
 fn text(text: &'static str) -> Message {
     Message::new(text, "text/plain")
-}
-
-/// The errors' messages, outermost first.
-fn chain(error: &HandlerError) -> String {
-    let mut messages = vec![error.to_string()];
-    let mut cause = error.source().source();
-    while let Some(error) = cause {
-        messages.push(error.to_string());
-        cause = error.source();
-    }
-    messages.join(": ")
 }
 
 #[track_caller]

@@ -1,67 +1,29 @@
 //! The Kafka sink against brokers, and against those of librdkafka that fail on demand.
 
+#[path = "../support/chain.rs"]
+mod chain;
 mod conformance;
 mod failures;
 mod login;
 mod outage;
 mod reader;
 mod record;
+#[path = "../support/send.rs"]
+mod send;
 mod settings;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
 use changestream_core::{
-    BoxSink, Delivery, Disposition, HandlerError, HandlerSpec, Message, SinkSpec,
-    testing::{TestRuntime, change, delivery_of},
+    Delivery, Disposition, HandlerError, Message,
+    testing::{change, delivery_of, service},
 };
-use changestream_sinks::KafkaSink;
-use tokio::time::timeout;
-use tower::{ServiceExt, layer::layer_fn};
 
-/// How long a broker may take for what it does at once.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The sink as a service, as a runtime has it, with one producer for all that it is sent.
-fn service(sink: KafkaSink) -> BoxSink {
-    let slot = Arc::new(Mutex::new(None));
-    let taken = Arc::clone(&slot);
-    let spec = SinkSpec::from(sink).layer(layer_fn(move |inner: BoxSink| {
-        *taken.lock().unwrap() = Some(inner.clone());
-        inner
-    }));
-    let send = async || Ok::<_, HandlerError>("message");
-    let handler = HandlerSpec::new("send", send).to(["sink"]);
-    let runtime = TestRuntime::builder()
-        .handlers([handler])
-        .sink("sink", spec);
-    runtime.build().unwrap();
-    let service = slot.lock().unwrap().take();
-    service.expect("the layer was applied")
-}
-
-async fn send(service: &BoxSink, delivery: Delivery) -> Result<(), HandlerError> {
-    let sent = timeout(DEADLINE, service.clone().oneshot(delivery)).await;
-    sent.expect("an answer in time")
-}
+use chain::chain;
+use send::{DEADLINE, send};
 
 /// The delivery of a text, about the insert of a document with this id.
 fn of(id: i32, text: impl Into<String>) -> Delivery {
     let message = Message::new(text.into(), "text/plain").key(id.to_string());
     delivery_of(change::insert("orders").id(id), message)
-}
-
-/// The errors' messages, outermost first.
-fn chain(error: &HandlerError) -> String {
-    let mut messages = vec![error.to_string()];
-    let mut cause = error.source().source();
-    while let Some(error) = cause {
-        messages.push(error.to_string());
-        cause = error.source();
-    }
-    messages.join(": ")
 }
 
 #[track_caller]

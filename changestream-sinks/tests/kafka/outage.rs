@@ -26,12 +26,33 @@ const IN_FLIGHT: usize = 256;
 const OUTAGE: Duration = Duration::from_secs(3);
 const MINUTES: Duration = Duration::from_secs(180);
 
+/// A broker that is reached by a proxy alone, with an empty topic.
+struct Behind {
+    server: KafkaServer,
+    proxy: FaultProxy,
+    reader: Reader,
+}
+
+impl Behind {
+    async fn proxy(mut server: KafkaServer) -> Self {
+        let proxy = FaultProxy::start(server.addr()).await.expect("a proxy");
+        server.advertise(proxy.addr()).await.expect("advertised");
+        let bootstrap = proxy.addr().to_string();
+        create_topic(&bootstrap, TOPIC, PARTITIONS).await;
+        Self {
+            reader: Reader::start(&bootstrap, TOPIC, PARTITIONS),
+            server,
+            proxy,
+        }
+    }
+}
+
 /// Sends all updates through a runtime, and lets `fault` happen once 2,000 of them have arrived; what was read.
-async fn run<F>(bootstrap: String, reader: &Reader, fault: impl FnOnce() -> F) -> Vec<Read>
+async fn run<F>(proxy: &FaultProxy, reader: &Reader, fault: impl FnOnce() -> F) -> Vec<Read>
 where
     F: Future<Output = ()>,
 {
-    let sink = SinkSpec::from(KafkaSink::new(bootstrap, TOPIC).expect("a sink"));
+    let sink = SinkSpec::from(KafkaSink::new(proxy.addr().to_string(), TOPIC).expect("a sink"));
     let letters = MemoryDeadLetters::default();
     let send = async |change: RawChange| {
         let n: Option<i32> = change
@@ -98,17 +119,14 @@ fn assert_all_in_order(read: &[Read]) {
 
 #[tokio::test]
 async fn nothing_is_lost_when_the_broker_is_killed() {
-    let mut server = KafkaServer::builder()
-        .durable()
-        .start()
-        .await
-        .expect("a broker");
-    let proxy = FaultProxy::start(server.addr()).await.expect("a proxy");
-    server.advertise(proxy.addr()).await.expect("advertised");
-    let bootstrap = proxy.addr().to_string();
-    create_topic(&bootstrap, TOPIC, PARTITIONS).await;
-    let reader = Reader::start(&bootstrap, TOPIC, PARTITIONS);
-    let read = run(bootstrap, &reader, async || {
+    let server = KafkaServer::builder().durable();
+    let server = server.start().await.expect("a broker");
+    let Behind {
+        server,
+        proxy,
+        reader,
+    } = Behind::proxy(server).await;
+    let read = run(&proxy, &reader, async || {
         // Tansu notes the sequence number of a batch before it stores the batch. Killed in between, it takes the batch
         // for a duplicate that it has, which Kafka cannot: so it is cut off first.
         proxy.cut().await;
@@ -123,13 +141,13 @@ async fn nothing_is_lost_when_the_broker_is_killed() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_the_network_fails() {
-    let mut server = KafkaServer::start().await.expect("a broker");
-    let proxy = FaultProxy::start(server.addr()).await.expect("a proxy");
-    server.advertise(proxy.addr()).await.expect("advertised");
-    let bootstrap = proxy.addr().to_string();
-    create_topic(&bootstrap, TOPIC, PARTITIONS).await;
-    let reader = Reader::start(&bootstrap, TOPIC, PARTITIONS);
-    let read = run(bootstrap, &reader, async || {
+    let server = KafkaServer::start().await.expect("a broker");
+    let Behind {
+        server: _server,
+        proxy,
+        reader,
+    } = Behind::proxy(server).await;
+    let read = run(&proxy, &reader, async || {
         proxy.drop_replies().await.expect("dropped");
         sleep(Duration::from_millis(200)).await;
         proxy.cut().await;
@@ -142,13 +160,13 @@ async fn nothing_is_lost_when_the_network_fails() {
 
 #[tokio::test]
 async fn nothing_is_lost_when_a_connection_falls_silent() {
-    let mut server = KafkaServer::start().await.expect("a broker");
-    let proxy = FaultProxy::start(server.addr()).await.expect("a proxy");
-    server.advertise(proxy.addr()).await.expect("advertised");
-    let bootstrap = proxy.addr().to_string();
-    create_topic(&bootstrap, TOPIC, PARTITIONS).await;
-    let reader = Reader::start(&bootstrap, TOPIC, PARTITIONS);
-    let read = run(bootstrap, &reader, async || {
+    let server = KafkaServer::start().await.expect("a broker");
+    let Behind {
+        server: _server,
+        proxy,
+        reader,
+    } = Behind::proxy(server).await;
+    let read = run(&proxy, &reader, async || {
         proxy.black_hole().await.expect("silent");
         // Longer than a record waits for its acknowledgement.
         sleep(Duration::from_secs(12)).await;

@@ -1,53 +1,27 @@
 //! The NATS sink against real servers.
 
+#[path = "../support/chain.rs"]
+mod chain;
 mod conformance;
 mod login;
 mod message;
 mod outage;
 mod refused;
+#[path = "../support/send.rs"]
+mod send;
 mod settings;
 mod stream;
 mod subject;
 mod subscriber;
 mod tls;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use changestream_core::{
-    BoxSink, Delivery, Disposition, HandlerError, HandlerSpec, Message, SinkSpec,
-    testing::TestRuntime,
-};
-use changestream_sinks::NatsSink;
-use tokio::time::{Instant, sleep, timeout};
-use tower::{ServiceExt, layer::layer_fn};
+use changestream_core::{BoxSink, Delivery, Disposition, HandlerError, Message, testing::service};
+use tokio::time::{Instant, sleep};
 
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The sink as a service, as a runtime has it, with one connection for all that it is sent.
-fn service(sink: NatsSink) -> BoxSink {
-    let slot = Arc::new(Mutex::new(None));
-    let taken = Arc::clone(&slot);
-    let spec = SinkSpec::from(sink).layer(layer_fn(move |inner: BoxSink| {
-        *taken.lock().unwrap() = Some(inner.clone());
-        inner
-    }));
-    let send = async || Ok::<_, HandlerError>("message");
-    let handler = HandlerSpec::new("send", send).to(["sink"]);
-    let runtime = TestRuntime::builder()
-        .handlers([handler])
-        .sink("sink", spec);
-    runtime.build().unwrap();
-    let service = slot.lock().unwrap().take();
-    service.expect("the layer was applied")
-}
-
-async fn send(service: &BoxSink, delivery: Delivery) -> Result<(), HandlerError> {
-    let sent = timeout(DEADLINE, service.clone().oneshot(delivery)).await;
-    sent.expect("an answer in time")
-}
+use chain::chain;
+use send::{DEADLINE, send};
 
 /// Tries again, as a runtime does, until it is delivered.
 async fn deliver(service: &BoxSink, delivery: &Delivery) {
@@ -61,17 +35,6 @@ async fn deliver(service: &BoxSink, delivery: &Delivery) {
 
 fn text(text: &'static str) -> Message {
     Message::new(text, "text/plain")
-}
-
-/// The errors' messages, outermost first.
-fn chain(error: &HandlerError) -> String {
-    let mut messages = vec![error.to_string()];
-    let mut cause = error.source().source();
-    while let Some(error) = cause {
-        messages.push(error.to_string());
-        cause = error.source();
-    }
-    messages.join(": ")
 }
 
 #[track_caller]

@@ -5,26 +5,20 @@ mod connection;
 mod failures;
 mod outage;
 mod patterns;
+#[path = "../support/send.rs"]
+mod send;
 mod settings;
 mod tls;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
 use changestream_core::{
-    BoxSink, Delivery, Disposition, HandlerError, HandlerSpec, Message, SinkSpec,
-    testing::{TestRuntime, change, delivery_of},
+    Delivery, Disposition, HandlerError, Message,
+    testing::{change, delivery_of, service},
 };
 use changestream_sinks::RedisSink;
 use changestream_testkit::RedisServer;
 use redis::{FromRedisValue, aio::MultiplexedConnection};
-use tokio::time::timeout;
-use tower::{ServiceExt, layer::layer_fn};
 
-/// How long a server may take for what it does at once.
-const DEADLINE: Duration = Duration::from_secs(30);
+use send::{DEADLINE, send};
 
 /// A server, and a client of the library to see what it holds.
 struct Redis {
@@ -70,29 +64,6 @@ async fn client(uri: &str) -> MultiplexedConnection {
         .get_multiplexed_async_connection_with_config(&config)
         .await;
     client.unwrap()
-}
-
-/// The sink as a service, as a runtime has it.
-fn service(sink: RedisSink) -> BoxSink {
-    let slot = Arc::new(Mutex::new(None));
-    let taken = Arc::clone(&slot);
-    let spec = SinkSpec::from(sink).layer(layer_fn(move |inner: BoxSink| {
-        *taken.lock().unwrap() = Some(inner.clone());
-        inner
-    }));
-    let send = async || Ok::<_, HandlerError>("message");
-    let handler = HandlerSpec::new("send", send).to(["sink"]);
-    let runtime = TestRuntime::builder()
-        .handlers([handler])
-        .sink("sink", spec);
-    runtime.build().unwrap();
-    let service = slot.lock().unwrap().take();
-    service.expect("the layer was applied")
-}
-
-async fn send(service: &BoxSink, delivery: Delivery) -> Result<(), HandlerError> {
-    let sent = timeout(DEADLINE, service.clone().oneshot(delivery)).await;
-    sent.expect("an answer in time")
 }
 
 /// The delivery of a JSON text, about the insert of a document with this id.
