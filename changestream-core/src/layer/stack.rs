@@ -1,11 +1,16 @@
 //! Puts the layers together.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tower::{
-    ServiceExt,
+    Service, ServiceExt,
     retry::Retry,
-    util::{BoxCloneSyncService, Either},
+    util::{BoxCloneSyncService, Either, Oneshot},
 };
 
 use super::{
@@ -15,7 +20,7 @@ use super::{
 };
 use crate::{
     dead_letter::DeadLetterStore,
-    handler::{BoundHandler, BoxHandler, ChangeRequest, PolicyOverrides},
+    handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerError, PolicyOverrides},
     health::HealthReporter,
     processed::Transactions,
     sink::{BoxSink, Delivery, SinkSpec},
@@ -128,7 +133,8 @@ pub(crate) fn sink_stack(
     let policy = Policy::default().overridden(sink.policy);
     let attempts = policy.retries.saturating_add(1);
     let breaker = Breaker::new(name, sink.on_down, attempts, health.clone());
-    let service: BoxSink = SharedLayer::apply_all(sink.layers.iter(), sink.service);
+    let service = SharedLayer::apply_all(sink.layers.iter(), sink.service);
+    let service = SharedSink(Arc::new(service));
     // Who waits for its turn is admitted after that: the sink may have gone down meanwhile.
     let service = breaker.admitting(bounded(service, policy));
     let service = Gate::new(sink.concurrency).around(service);
@@ -149,4 +155,23 @@ pub(crate) fn sink_stack(
 /// One attempt that is bounded and caught.
 fn bounded<S>(service: S, policy: Policy) -> Timeout<CatchPanic<S>> {
     Timeout::new(CatchPanic::new(service), policy.timeout)
+}
+
+/// A sink that is cloned when it is called, and not with each of the layers around it.
+#[derive(Clone)]
+struct SharedSink(Arc<BoxSink>);
+
+impl Service<Delivery> for SharedSink {
+    type Response = ();
+    type Error = HandlerError;
+    type Future = Oneshot<BoxSink, Delivery>;
+
+    /// Always ready: readiness of the sink is part of the call.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, delivery: Delivery) -> Self::Future {
+        BoxSink::clone(&self.0).oneshot(delivery)
+    }
 }

@@ -30,14 +30,20 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    message: Arc<Message>,
+    parts: Arc<Parts>,
+    attempt: Attempt,
+    turn: Turn,
+}
+
+/// What all attempts share.
+#[derive(Debug)]
+struct Parts {
+    message: Message,
     change: RawChange,
     runtime: Arc<str>,
     handler: Arc<str>,
     sink: Arc<str>,
     index: usize,
-    attempt: Attempt,
-    turn: Turn,
 }
 
 impl Delivery {
@@ -49,78 +55,96 @@ impl Delivery {
         index: usize,
     ) -> Self {
         let key = || key::key(&request.change, target.key.as_ref()).map(key::text);
-        let message = message.or_key(key);
-        Self {
-            message: Arc::new(message),
+        let parts = Parts {
+            message: message.or_key(key),
             change: request.change.clone(),
             runtime: Arc::clone(&target.runtime),
             handler: Arc::clone(&request.handler),
             sink,
             index,
-            attempt: Attempt::FIRST,
-            turn: request.turn.beside_lane(),
-        }
+        };
+        Self::of(parts, request.turn.beside_lane())
     }
 
     /// The delivery of a dead letter, once more.
     pub(crate) fn again(letter: &DeadLetter, change: RawChange) -> Option<Self> {
-        Some(Self {
-            message: letter.message()?.clone().into(),
+        let parts = Parts {
+            message: letter.message()?.clone(),
             change,
             runtime: letter.runtime().into(),
             handler: letter.handler().into(),
             sink: letter.sink()?.into(),
             index: letter.index()?,
+        };
+        Some(Self::of(parts, Turn::default()))
+    }
+
+    fn of(parts: Parts, turn: Turn) -> Self {
+        Self {
+            parts: Arc::new(parts),
             attempt: Attempt::FIRST,
-            turn: Turn::default(),
-        })
+            turn,
+        }
     }
 
     /// What is sent.
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.parts.message
     }
 
     /// The same delivery of another message, with the key of this one where it has none of its own: what a layer does
     /// that gives a receiver a shape of its own.
     #[must_use]
     pub fn with_message(self, message: Message) -> Self {
-        let message = message.or_key(|| self.message.get_key().map(str::to_owned));
+        let parts = &*self.parts;
+        let parts = Parts {
+            message: message.or_key(|| parts.message.get_key().map(str::to_owned)),
+            change: parts.change.clone(),
+            runtime: Arc::clone(&parts.runtime),
+            handler: Arc::clone(&parts.handler),
+            sink: Arc::clone(&parts.sink),
+            index: parts.index,
+        };
         Self {
-            message: Arc::new(message),
+            parts: Arc::new(parts),
             ..self
         }
     }
 
     /// The event that the message is about.
     pub fn change(&self) -> &RawChange {
-        &self.change
+        &self.parts.change
     }
 
     /// The id of the event: the same on every attempt and after every restart.
     pub fn event_id(&self) -> EventId {
-        self.change.event_id()
+        self.parts.change.event_id()
     }
 
     /// The id of this delivery, which tells apart messages of one event: event, handler, and the
     /// message's place among those that the handler returned. As stable as the event's id.
     pub fn id(&self) -> String {
-        format!("{}/{}/{}", self.event_id(), self.handler, self.index)
+        format!(
+            "{}/{}/{}",
+            self.event_id(),
+            self.parts.handler,
+            self.parts.index
+        )
     }
 
     /// The name of the runtime that sends.
     pub fn runtime(&self) -> &str {
-        &self.runtime
+        &self.parts.runtime
     }
 
     /// The name of the handler that returned the message.
     pub fn handler(&self) -> &str {
-        &self.handler
+        &self.parts.handler
     }
 
     /// The name of the sink.
     pub fn sink(&self) -> &str {
-        &self.sink
+        &self.parts.sink
     }
 
     /// Which attempt at this delivery it is.
@@ -143,14 +167,14 @@ impl StackRequest for Delivery {
     }
 
     fn span(&self) -> Span {
-        tracing::info_span!("delivery", sink = %self.sink, index = self.index, attempt = self.attempt.0)
+        tracing::info_span!("delivery", sink = %self.parts.sink, index = self.parts.index, attempt = self.attempt.0)
     }
 
     fn dead_letter(&self, runtime: &str, error: &HandlerError) -> DeadLetter {
-        DeadLetter::new(runtime, &self.handler, &self.change, error).of_delivery(
-            &self.sink,
-            self.index,
-            &self.message,
+        DeadLetter::new(runtime, &self.parts.handler, &self.parts.change, error).of_delivery(
+            &self.parts.sink,
+            self.parts.index,
+            &self.parts.message,
         )
     }
 }
