@@ -1,14 +1,19 @@
 use std::{
     fmt,
-    future::Future,
+    future::{Future, pending},
+    panic::resume_unwind,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tower::{Service, ServiceExt};
+use tracing::Instrument;
 
 use super::Delivery;
 use crate::{
@@ -16,16 +21,20 @@ use crate::{
     handler::{Disposition, HandlerError},
 };
 
+/// Batches under way: one is made, and its results told, while the receiver works on the other.
+const AT_ONCE: usize = 2;
+
 /// Gathers deliveries for a service of batches; see [`SinkSpec::batched`](crate::SinkSpec::batched).
 ///
-/// A batch is a future that all its deliveries wait for and any of them drives, as long as one of them waits.
+/// A batch is sent by a task of its own, as long as one of its deliveries waits for it.
 #[derive(Clone)]
 pub(super) struct Batched<S> {
     service: S,
     max: usize,
     open: Arc<Mutex<Option<Open>>>,
-    /// One batch is sent at a time.
     sending: Arc<Semaphore>,
+    /// Set where a delivery is given up whose batch goes on for others: what comes next of its key must not overtake it.
+    is_given_up: Arc<AtomicBool>,
 }
 
 /// A batch that takes further deliveries.
@@ -45,6 +54,7 @@ struct Place {
     items: Items,
     index: usize,
     sent: Shared<Sent>,
+    is_given_up: Arc<AtomicBool>,
 }
 
 impl<S> Batched<S>
@@ -59,7 +69,8 @@ where
             service,
             max,
             open: Arc::default(),
-            sending: Arc::new(Semaphore::new(1)),
+            sending: Arc::new(Semaphore::new(AT_ONCE)),
+            is_given_up: Arc::default(),
         }
     }
 
@@ -85,16 +96,38 @@ where
         if index + 1 == self.max {
             *open = None;
         }
-        Place { items, index, sent }
+        Place {
+            items,
+            index,
+            sent,
+            is_given_up: Arc::clone(&self.is_given_up),
+        }
     }
 
     fn batch(&self) -> (Items, Shared<Sent>) {
         let items = Items::default();
         let (batched, to_send) = (self.clone(), Arc::clone(&items));
-        let sent = async move {
-            let _permit = batched.sending.acquire().await;
+        let mut sending = JoinSet::new();
+        let send = async move {
+            let mut permit = batched.sending.acquire().await;
             let items = batched.close(&to_send);
-            Arc::new(Mutex::new(send(&batched.service, items).await))
+            if batched.is_given_up.load(Relaxed) {
+                drop(permit);
+                permit = batched.sending.acquire_many(AT_ONCE as u32).await;
+                batched.is_given_up.store(false, Relaxed);
+            }
+            let results = send(&batched.service, items).await;
+            drop(permit);
+            results
+        };
+        sending.spawn(send.in_current_span());
+        let sent = async move {
+            match sending.join_next().await {
+                Some(Ok(results)) => Arc::new(Mutex::new(results)),
+                Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+                // The program ends.
+                Some(Err(_)) | None => pending().await,
+            }
         };
         (items, sent.boxed().shared())
     }
@@ -190,8 +223,10 @@ where
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(item) = lock(&self.items).get_mut(self.index) {
-            *item = None;
+        match lock(&self.items).get_mut(self.index) {
+            Some(item) => *item = None,
+            None if self.sent.peek().is_none() => self.is_given_up.store(true, Relaxed),
+            None => {}
         }
     }
 }

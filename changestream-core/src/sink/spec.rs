@@ -44,12 +44,13 @@ impl SinkSpec {
         }
     }
 
-    /// A sink that takes up to `max` deliveries at once: those that come while it is busy with others. It is given one batch
-    /// at a time, and never waits for a batch to fill.
+    /// A sink that takes up to `max` deliveries at once: those that come while it is busy with others. It is given two
+    /// batches at a time, and never waits for a batch to fill.
     ///
-    /// Deliveries of one key are never in one batch, unless they are of two handlers. [`HandlerError::partial`] names those
+    /// Deliveries of one key are never under way together, unless they are of two handlers. [`HandlerError::partial`] names those
     /// that failed, by their places; any other error is every delivery's. Each has its own timeout, retries and dead
-    /// letter, and the batch goes on for the others where one has run out of time.
+    /// letter, and the batch goes on for the others where one has run out of time: the next one waits for its end, for nothing of a
+    /// key must overtake it.
     ///
     /// # Panics
     ///

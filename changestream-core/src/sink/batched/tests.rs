@@ -1,8 +1,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{join_all, poll_immediate};
-use tokio::time::{Instant, sleep, timeout};
+use futures::future::{join, join_all, poll_immediate};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, timeout},
+};
 use tower::{BoxError, service_fn};
 
 use super::*;
@@ -51,14 +54,20 @@ fn batched(
     (Batched::new(max, service), batches)
 }
 
-/// While the service is busy with another batch, so that they are the next one.
+/// While the service is busy with other batches, so that they are the next one.
 async fn send_all(
-    sink: &(impl Service<Delivery, Response = (), Error = HandlerError> + Clone),
+    sink: &(impl Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send),
     texts: &[&str],
 ) -> Vec<Result<(), HandlerError>> {
-    let before = ["before"].iter().chain(texts);
-    let calls = before.map(|text| sink.clone().oneshot(of(*text)));
-    join_all(calls).await.split_off(1)
+    let mut before = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut call = sink.clone().oneshot(of("before")).boxed();
+        assert!(poll_immediate(&mut call).await.is_none());
+        yield_now().await;
+        before.push(call);
+    }
+    let calls = texts.iter().map(|text| sink.clone().oneshot(of(*text)));
+    join(join_all(calls), join_all(before)).await.0
 }
 
 fn texts(results: Vec<Result<(), HandlerError>>) -> Vec<Result<(), String>> {
@@ -74,9 +83,9 @@ async fn those_that_come_while_it_is_busy_are_the_next_batch() {
     let begin = Instant::now();
     let results = send_all(&sink, &["b", "c", "d", "e"]).await;
     assert!(results.iter().all(Result::is_ok));
-    let expected: [&[&str]; 3] = [&["before"], &["b", "c", "d"], &["e"]];
+    let expected: [&[&str]; 4] = [&["before"], &["before"], &["b", "c", "d"], &["e"]];
     assert_eq!(*lock(&batches), expected);
-    assert_eq!(begin.elapsed(), 3 * SECOND, "one batch at a time");
+    assert_eq!(begin.elapsed(), 2 * SECOND, "two batches at a time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +111,7 @@ async fn an_error_of_the_batch_is_that_of_each_delivery() {
         assert_eq!(error.disposition(), Disposition::RetryAfter(SECOND));
         assert_eq!(BoxError::from(error).to_string(), "down");
     }
-    assert_eq!(lock(&batches).len(), 2);
+    assert_eq!(lock(&batches).len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,8 +122,8 @@ async fn of_a_batch_that_is_rejected_the_deliveries_are_sent_one_by_one() {
     });
     let results = texts(send_all(&sink, &["a", "bad", "c"]).await);
     assert_eq!(results, [Ok(()), Err("too large".to_owned()), Ok(())]);
-    let expected: [&[&str]; 5] = [&["before"], &["a", "bad", "c"], &["a"], &["bad"], &["c"]];
-    assert_eq!(*lock(&batches), expected);
+    let expected: [&[&str]; 4] = [&["a", "bad", "c"], &["a"], &["bad"], &["c"]];
+    assert_eq!(lock(&batches)[AT_ONCE..], expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,16 +143,13 @@ async fn a_place_that_is_not_in_the_batch_makes_all_of_it_fail() {
 #[tokio::test(start_paused = true)]
 async fn what_is_given_up_before_it_is_sent_is_not_sent() {
     let (sink, batches) = batched(3, |_| Ok(()));
-    let first = tokio::spawn(sink.clone().oneshot(of("a")));
-    tokio::task::yield_now().await;
-    let mut given_up = sink.clone().oneshot(of("b")).boxed();
-    assert!(poll_immediate(&mut given_up).await.is_none());
-    let mut kept = sink.clone().oneshot(of("c")).boxed();
-    assert!(poll_immediate(&mut kept).await.is_none());
-    drop(given_up);
-    kept.await.expect("delivered");
-    first.await.expect("no panic").expect("delivered");
-    assert_eq!(*lock(&batches), [["a"], ["c"]]);
+    let kept = async {
+        let mut given_up = sink.clone().oneshot(of("b")).boxed();
+        assert!(poll_immediate(&mut given_up).await.is_none());
+        drop(given_up);
+    };
+    join(send_all(&sink, &["a", "c"]), kept).await;
+    assert_eq!(lock(&batches)[AT_ONCE..], [["a", "c"]]);
 
     let mut alone = sink.clone().oneshot(of("d")).boxed();
     assert!(timeout(SECOND / 2, &mut alone).await.is_err());
@@ -152,6 +158,25 @@ async fn what_is_given_up_before_it_is_sent_is_not_sent() {
         .await
         .expect("another batch is not in the way");
     assert_eq!(lock(&batches).last(), Some(&vec!["e".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_overtakes_what_is_given_up_while_its_batch_goes_on() {
+    for (is_given_up, halves) in [(false, 3), (true, 4)] {
+        let (sink, _) = batched(3, |_| Ok(()));
+        let begin = Instant::now();
+        let mut first = sink.clone().oneshot(of("a")).boxed();
+        let mut other = sink.clone().oneshot(of("b")).boxed();
+        assert!(poll_immediate(&mut first).await.is_none());
+        assert!(poll_immediate(&mut other).await.is_none());
+        assert!(timeout(SECOND / 2, &mut first).await.is_err());
+        if is_given_up {
+            drop(first);
+        }
+        sink.oneshot(of("a")).await.expect("delivered");
+        assert_eq!(begin.elapsed(), halves * SECOND / 2);
+        other.await.expect("delivered");
+    }
 }
 
 #[derive(Default)]
