@@ -4,9 +4,10 @@
 
 use bytes::Bytes;
 use changestream::{
+    Delivery, RuntimeBuilder,
     prelude::*,
     testing::{
-        TestRuntime,
+        NoServer, TestRuntime,
         change::{self, DATABASE},
     },
 };
@@ -14,6 +15,8 @@ use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use futures::stream;
 use mongodb::bson::{DateTime, Document, Timestamp, doc, serialize_to_vec};
 use serde::Deserialize;
+use tokio::task::yield_now;
+use tower::service_fn;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -65,8 +68,47 @@ async fn item_inserted(FullDocument(item): FullDocument<Item>) -> Result<(), Han
     Ok(())
 }
 
+#[on_change(coll = "items", op = "insert", to = "sink")]
+async fn item_sent(FullDocument(item): FullDocument<Item>) -> Result<Message, HandlerError> {
+    divan::black_box(item.price * f64::from(item.quantity));
+    Ok(Message::new("sent", "text/plain"))
+}
+
 #[divan::bench(args = [16, 1])]
 fn whole_stack(bencher: Bencher<'_, '_>, concurrency: usize) {
+    run(bencher, || {
+        let builder = TestRuntime::builder().concurrency(concurrency);
+        builder.handlers(handlers![item_inserted])
+    });
+}
+
+/// With a sink whose receiver answers a moment later.
+#[divan::bench]
+fn with_a_sink(bencher: Bencher<'_, '_>) {
+    run(bencher, || {
+        let sink = service_fn(async |_: Delivery| {
+            yield_now().await;
+            Ok::<_, HandlerError>(())
+        });
+        let builder = TestRuntime::builder().sink("sink", sink);
+        builder.handlers(handlers![item_sent])
+    });
+}
+
+/// The same with one that takes batches.
+#[divan::bench]
+fn with_a_sink_of_batches(bencher: Bencher<'_, '_>) {
+    run(bencher, || {
+        let sink = service_fn(async |_: Vec<Delivery>| {
+            yield_now().await;
+            Ok::<_, HandlerError>(())
+        });
+        let builder = TestRuntime::builder().sink("sink", SinkSpec::batched(500, sink));
+        builder.handlers(handlers![item_sent])
+    });
+}
+
+fn run(bencher: Bencher<'_, '_>, builder: impl Fn() -> RuntimeBuilder<(), NoServer>) {
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,11 +116,7 @@ fn whole_stack(bencher: Bencher<'_, '_>, concurrency: usize) {
     let replies = replies();
     bencher
         .counter(ItemsCount::new(EVENTS))
-        .with_inputs(|| {
-            let builder = TestRuntime::builder().concurrency(concurrency);
-            let runtime = builder.handlers(handlers![item_inserted]).build();
-            runtime.expect("a runtime")
-        })
+        .with_inputs(|| builder().build().expect("a runtime"))
         .bench_local_values(|runtime| {
             let batches = replies.iter().map(|reply| {
                 let changes = change::of_reply(reply.clone());

@@ -7,7 +7,7 @@ use futures::future::LocalBoxFuture;
 use mongodb::{Client, Database};
 use serde::{Deserialize, Serialize};
 
-use crate::{Figures, Result, backlog::Backlog, measure::Measure, rows::Row};
+use crate::{Figures, Result, backlog::Backlog, measure::Measure, receiver::Receiver, rows::Row};
 
 /// One comparison. A row has one or several.
 pub(crate) struct Comparison {
@@ -15,6 +15,8 @@ pub(crate) struct Comparison {
     pub(crate) name: String,
     pub(crate) about: String,
     pub(crate) backlog: Backlog,
+    /// What the contestants send to, if they send anything.
+    pub(crate) receiver: Option<Receiver>,
     pub(crate) events: u64,
     pub(crate) contestants: Vec<Contestant>,
     pub(crate) columns: Vec<Measure>,
@@ -99,6 +101,8 @@ pub(crate) struct Task {
     /// The operation time before the backlog, in seconds, and the increment within that second.
     pub(crate) time: u32,
     pub(crate) increment: u32,
+    /// Where the receiver is, if there is one.
+    pub(crate) receiver: Option<String>,
     pub(crate) events: u64,
 }
 
@@ -107,6 +111,7 @@ pub(crate) struct Job {
     pub(crate) client: Client,
     pub(crate) database: Database,
     pub(crate) start: Timestamp,
+    pub(crate) receiver: Option<String>,
     pub(crate) events: u64,
 }
 
@@ -118,9 +123,16 @@ impl Job {
                 time: task.time,
                 increment: task.increment,
             },
+            receiver: task.receiver.clone(),
             events: task.events,
             client,
         }
+    }
+
+    /// Where the receiver is.
+    pub(crate) fn receiver(&self) -> Result<&str> {
+        let receiver = self.receiver.as_deref();
+        Ok(receiver.ok_or("the comparison has no receiver")?)
     }
 }
 

@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod plot;
 mod process;
+mod receiver;
 mod report;
 mod rows;
 mod sdk;
@@ -104,6 +105,10 @@ async fn compare(
     client.database(&database).drop().await?;
     let events = comparison.events;
     let start = comparison.backlog.write(client, &database, events).await?;
+    let receiver = match comparison.receiver {
+        Some(receiver) => Some(receiver.start().await?),
+        None => None,
+    };
     let mut figures = vec![Vec::new(); comparison.contestants.len()];
     for run in 0..=runs {
         for (contestant, figures) in figures.iter_mut().enumerate() {
@@ -114,6 +119,7 @@ async fn compare(
                 database: database.clone(),
                 time: start.time,
                 increment: start.increment,
+                receiver: receiver.as_ref().map(|running| running.uri.clone()),
                 events: (events / comparison.contestants[contestant].share).max(1),
             };
             let measured = process::run(&comparison.contestants[contestant], &task)?;

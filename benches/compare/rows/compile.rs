@@ -75,6 +75,7 @@ pub(crate) fn comparison() -> Comparison {
         about: "incremental debug build after a change in a handler's body: (101 handlers - 1 handler) / 100; \
                 with the driver, a handler is a loop of its own"
             .into(),
+        receiver: None,
         backlog: Backlog::Empty,
         events: 1,
         contestants: vec![

@@ -14,6 +14,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
         name: "drain".into(),
         about: "inserts of about 220 bytes, decoded to a type".into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events,
         contestants: vec![

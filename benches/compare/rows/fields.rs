@@ -17,6 +17,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
         name: "fields".into(),
         about: "updates in 20 collections of a field that no handler is about".into(),
+        receiver: None,
         backlog: Backlog::Updates {
             collections: COLLECTIONS,
             update: |n| (n as usize % COLLECTIONS, doc! { "quantity": n as i32 + 10 }),

@@ -39,6 +39,7 @@ fn handlers(events: u64) -> Comparison {
     Comparison {
         name: "growth-handlers".into(),
         about: "inserts into 100 collections, which so many handlers share".into(),
+        receiver: None,
         backlog: Backlog::Inserts {
             collections,
             bytes: 220,
@@ -63,6 +64,7 @@ fn size(events: u64, bytes: usize) -> Comparison {
     Comparison {
         name: format!("growth-size-{bytes}"),
         about: format!("inserts of about {bytes} bytes"),
+        receiver: None,
         backlog: Backlog::Inserts {
             collections: 1,
             bytes,
@@ -102,6 +104,7 @@ fn lanes(events: u64) -> Comparison {
     Comparison {
         name: "growth-lanes".into(),
         about: "inserts of about 220 bytes, 1 ms of waiting for each, on so many lanes".into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events,
         contestants: [driver_loop()].into_iter().chain(LANES.map(with)).collect(),

@@ -38,6 +38,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         about: "200 inserts/s with majority write concern, by the process that handles them; \
                 an event that comes before the acknowledgement counts as 0, in ratios as 1 us"
             .into(),
+        receiver: None,
         backlog: Backlog::Empty,
         events: events / 100,
         contestants: vec![

@@ -15,6 +15,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
         name: "lookup".into(),
         about: "updates in 10 collections, of which 1 % are in the one whose handler may want the full document".into(),
+        receiver: None,
         backlog: Backlog::Updates {
             collections: COLLECTIONS,
             update: |n| match n % 100 {

@@ -16,6 +16,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         name: "memory".into(),
         about: "five backlogs in one, default bounds; idle is with an open stream that has had one event"
             .into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events: events * 5,
         contestants: vec![
@@ -54,6 +55,7 @@ fn idle_job(job: &Job) -> Job {
         database: job.client.database(&name),
         start: job.start,
         events: 1,
+        receiver: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod lookup;
 mod memory;
 mod peers;
 mod projection;
+mod sinks;
 mod startup;
 mod wait;
 mod work;
@@ -43,6 +44,10 @@ pub(crate) enum Row {
     Startup,
     /// What a handler adds to a build
     Compile,
+    /// What each sink delivers, next to the bare client library
+    Sinks,
+    /// What a slow sink leaves to the others
+    SlowSink,
     /// How cost grows with handlers, size of events and lanes; for `--plots`
     Growth,
     /// Other ways to react to changes, as far as they were fetched
@@ -63,6 +68,8 @@ impl Row {
         Self::Projection,
         Self::Startup,
         Self::Compile,
+        Self::Sinks,
+        Self::SlowSink,
     ];
 
     pub(crate) fn comparisons(self, events: u64) -> Result<Vec<Comparison>> {
@@ -78,6 +85,8 @@ impl Row {
             Self::Projection => vec![projection::comparison(events)],
             Self::Startup => vec![startup::comparison()],
             Self::Compile => vec![compile::comparison()],
+            Self::Sinks => sinks::comparisons(events),
+            Self::SlowSink => vec![sinks::slow::comparison(events)],
             Self::Growth => growth::comparisons(events),
             Self::Peers => vec![peers::comparison(events)?],
         })

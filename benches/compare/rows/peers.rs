@@ -38,6 +38,7 @@ pub(crate) fn comparison(events: u64) -> Result<Comparison> {
     Ok(Comparison {
         name: "peers".into(),
         about,
+        receiver: None,
         backlog: Backlog::PLAIN,
         events,
         contestants,

@@ -26,6 +26,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
         name: "projection".into(),
         about: "inserts of 40 fields, of which the handler's type has 2".into(),
+        receiver: None,
         backlog: Backlog::Wide,
         events: events / 4,
         contestants: vec![

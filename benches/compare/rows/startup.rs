@@ -16,6 +16,7 @@ pub(crate) fn comparison() -> Comparison {
     Comparison {
         name: "startup".into(),
         about: "from building to the first event, on a client that is connected".into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events: 1,
         contestants: vec![

@@ -21,6 +21,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         about:
             "inserts of about 220 bytes, 1 ms of waiting for each; the driver's loop has 1 of 50"
                 .into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events,
         contestants: vec![

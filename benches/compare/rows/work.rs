@@ -19,6 +19,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
         name: "work".into(),
         about: "inserts of about 220 bytes, 10 us of work for each, one at a time".into(),
+        receiver: None,
         backlog: Backlog::PLAIN,
         events,
         contestants: vec![

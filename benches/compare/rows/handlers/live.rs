@@ -24,6 +24,7 @@ pub(super) fn comparison(events: u64) -> Comparison {
         name: "handlers-live".into(),
         about: "the same while 200 documents are inserted in a second, over what inserting them costs alone"
             .into(),
+        receiver: None,
         backlog: Backlog::Empty,
         events: events.next_multiple_of(COLLECTIONS as u64),
         contestants: vec![

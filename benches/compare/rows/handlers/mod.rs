@@ -30,6 +30,7 @@ fn inserts(events: u64) -> Comparison {
     Comparison {
         name: "handlers-inserts".into(),
         about: "inserts into 20 collections; 100 handlers of which each event reaches one".into(),
+        receiver: None,
         backlog: Backlog::Inserts {
             collections: COLLECTIONS,
             bytes: 220,
@@ -65,6 +66,7 @@ fn updates(events: u64) -> Comparison {
         name: "handlers-updates".into(),
         about: "updates of 5 fields in 20 collections; 100 handlers, each of one field of one"
             .into(),
+        receiver: None,
         backlog: Backlog::Updates {
             collections: COLLECTIONS,
             update: |n| {
@@ -117,6 +119,7 @@ fn server(events: u64) -> Comparison {
     Comparison {
         name: "handlers-server".into(),
         about: "100 handlers of inserts on 20 collections against 100 cursors".into(),
+        receiver: None,
         backlog: Backlog::Inserts {
             collections: COLLECTIONS,
             bytes: 220,
