@@ -54,18 +54,28 @@ fn batched(
     (Batched::new(max, service), batches)
 }
 
-/// While the service is busy with other batches, so that they are the next one.
-async fn send_all(
-    sink: &(impl Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send),
-    texts: &[&str],
-) -> Vec<Result<(), HandlerError>> {
-    let mut before = Vec::new();
+/// As many batches under way as there may be, so that what comes now is the next one.
+async fn busy<'a>(
+    sink: &(
+         impl Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send + 'a
+     ),
+) -> Vec<BoxFuture<'a, Result<(), HandlerError>>> {
+    let mut under_way = Vec::new();
     for _ in 0..AT_ONCE {
         let mut call = sink.clone().oneshot(of("before")).boxed();
         assert!(poll_immediate(&mut call).await.is_none());
         yield_now().await;
-        before.push(call);
+        under_way.push(call);
     }
+    under_way
+}
+
+/// While the service is busy with other batches.
+async fn send_all(
+    sink: &(impl Service<Delivery, Response = (), Error = HandlerError, Future: Send> + Clone + Send),
+    texts: &[&str],
+) -> Vec<Result<(), HandlerError>> {
+    let before = busy(sink).await;
     let calls = texts.iter().map(|text| sink.clone().oneshot(of(*text)));
     join(join_all(calls), join_all(before)).await.0
 }
@@ -143,13 +153,17 @@ async fn a_place_that_is_not_in_the_batch_makes_all_of_it_fail() {
 #[tokio::test(start_paused = true)]
 async fn what_is_given_up_before_it_is_sent_is_not_sent() {
     let (sink, batches) = batched(3, |_| Ok(()));
-    let kept = async {
-        let mut given_up = sink.clone().oneshot(of("b")).boxed();
-        assert!(poll_immediate(&mut given_up).await.is_none());
-        drop(given_up);
-    };
-    join(send_all(&sink, &["a", "c"]), kept).await;
-    assert_eq!(lock(&batches)[AT_ONCE..], [["a", "c"]]);
+    let before = busy(&sink).await;
+    let mut given_up = sink.clone().oneshot(of("b")).boxed();
+    assert!(poll_immediate(&mut given_up).await.is_none());
+    let mut kept = sink.clone().oneshot(of("c")).boxed();
+    assert!(poll_immediate(&mut kept).await.is_none());
+    drop(given_up);
+    kept.await.expect("delivered");
+    for before in before {
+        before.await.expect("delivered");
+    }
+    assert_eq!(*lock(&batches), [["before"], ["before"], ["c"]]);
 
     let mut alone = sink.clone().oneshot(of("d")).boxed();
     assert!(timeout(SECOND / 2, &mut alone).await.is_err());
