@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures::future::{BoxFuture, FutureExt, Shared, WeakShared};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+};
 use tower::{Service, ServiceExt};
 use tracing::Instrument;
 
@@ -109,16 +112,8 @@ where
         let (batched, to_send) = (self.clone(), Arc::clone(&items));
         let mut sending = JoinSet::new();
         let send = async move {
-            let mut permit = batched.sending.acquire().await;
-            let items = batched.close(&to_send);
-            if batched.is_given_up.load(Relaxed) {
-                drop(permit);
-                permit = batched.sending.acquire_many(AT_ONCE as u32).await;
-                batched.is_given_up.store(false, Relaxed);
-            }
-            let results = send(&batched.service, items).await;
-            drop(permit);
-            results
+            let (_permit, items) = batched.admit(&to_send).await;
+            send(&batched.service, items).await
         };
         sending.spawn(send.in_current_span());
         let sent = async move {
@@ -130,6 +125,20 @@ where
             }
         };
         (items, sent.boxed().shared())
+    }
+
+    /// Waits until a batch may be sent: what is in it by then.
+    async fn admit(&self, items: &Items) -> (SemaphorePermit<'_>, Vec<Option<Delivery>>) {
+        const OPEN: &str = "it is never closed";
+        let permit = self.sending.acquire().await.expect(OPEN);
+        let items = self.close(items);
+        if !self.is_given_up.load(Relaxed) {
+            return (permit, items);
+        }
+        drop(permit);
+        let all = self.sending.acquire_many(AT_ONCE as u32).await;
+        self.is_given_up.store(false, Relaxed);
+        (all.expect(OPEN), items)
     }
 
     /// Takes what is in a batch, and lets nothing else in.
