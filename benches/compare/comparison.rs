@@ -162,6 +162,17 @@ impl Bound {
 }
 
 impl Target {
+    /// Of the rate of the second contestant against that of the first.
+    pub(crate) fn rate(at_least: f64) -> Self {
+        Self {
+            what: "events/s",
+            measure: Measure::EventsPerSecond,
+            of: 1,
+            against: Some(0),
+            bound: Bound::AtLeast(at_least),
+        }
+    }
+
     /// In each run, from the figures of all contestants.
     pub(crate) fn values(&self, figures: &[Vec<Figures>]) -> Vec<f64> {
         let of = |contestant: usize| {

@@ -46,13 +46,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
                 against: Some(0),
                 bound: Bound::AtMost(0.7),
             },
-            Target {
-                what: "events/s",
-                measure: Measure::EventsPerSecond,
-                of: 1,
-                against: Some(0),
-                bound: Bound::AtLeast(1.25),
-            },
+            Target::rate(1.25),
         ],
         plot: None,
     }

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 
 use crate::{
     backlog::{Backlog, Item},
-    comparison::{Bound, Comparison, Contestant, Target},
+    comparison::{Comparison, Contestant, Target},
     driver,
     measure::Measure,
     sdk::{self, Handled, Seen},
@@ -33,13 +33,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
             }),
         ],
         columns: vec![Measure::EventsPerSecond, Measure::ClientCpu],
-        targets: vec![Target {
-            what: "events/s",
-            measure: Measure::EventsPerSecond,
-            of: 1,
-            against: Some(0),
-            bound: Bound::AtLeast(45.0),
-        }],
+        targets: vec![Target::rate(45.0)],
         plot: None,
     }
 }

@@ -7,7 +7,7 @@ use changestream::prelude::*;
 
 use crate::{
     backlog::{Backlog, Item},
-    comparison::{Bound, Comparison, Contestant, Target},
+    comparison::{Comparison, Contestant, Target},
     driver,
     measure::Measure,
     sdk::{self, Handled, Seen},
@@ -36,13 +36,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
             }),
         ],
         columns: vec![Measure::EventsPerSecond, Measure::ClientCpu],
-        targets: vec![Target {
-            what: "events/s",
-            measure: Measure::EventsPerSecond,
-            of: 1,
-            against: Some(0),
-            bound: Bound::AtLeast(1.6),
-        }],
+        targets: vec![Target::rate(1.6)],
         plot: None,
     }
 }

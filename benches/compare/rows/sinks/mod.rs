@@ -22,7 +22,7 @@ use tower::{ServiceExt, layer::layer_fn};
 use crate::{
     Figures, Result,
     backlog::{Backlog, Item, first_id},
-    comparison::{Bound, Comparison, Contestant, Job, Target},
+    comparison::{Comparison, Contestant, Job, Target},
     measure::{Measure, Meter},
     receiver::Receiver,
     sdk::Seen,
@@ -68,13 +68,7 @@ fn comparison(
         events,
         contestants: vec![client, alone, whole],
         columns: vec![Measure::EventsPerSecond, Measure::ClientCpu],
-        targets: vec![Target {
-            what: "events/s",
-            measure: Measure::EventsPerSecond,
-            of: 1,
-            against: Some(0),
-            bound: Bound::AtLeast(0.9),
-        }],
+        targets: vec![Target::rate(0.9)],
         plot: None,
     }
 }

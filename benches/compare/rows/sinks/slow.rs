@@ -10,7 +10,7 @@ use super::{counted, deliver, payload, sender};
 use crate::{
     Figures, Result,
     backlog::Backlog,
-    comparison::{Bound, Comparison, Contestant, Job, Target},
+    comparison::{Comparison, Contestant, Job, Target},
     measure::Measure,
     receiver::Receiver,
     sdk::Seen,
@@ -34,13 +34,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
             Contestant::new("the tenth takes 10 ms", |job| run(job, SLOW_MS)),
         ],
         columns: vec![Measure::EventsPerSecond],
-        targets: vec![Target {
-            what: "events/s",
-            measure: Measure::EventsPerSecond,
-            of: 1,
-            against: Some(0),
-            bound: Bound::AtLeast(0.9),
-        }],
+        targets: vec![Target::rate(0.9)],
         plot: None,
     }
 }
