@@ -120,7 +120,7 @@
 //! | name | kind | unit | meaning |
 //! | --- | --- | --- | --- |
 //! | `changestream_events_total` | counter | events or messages | received by a handler or sink |
-//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `rejection`, `oversize`, `timeout`, `panic` |
+//! | `changestream_errors_total` | counter | attempts | failed, by `kind`: `failed`, `unavailable`, `rejection`, `oversize`, `timeout`, `panic` |
 //! | `changestream_retries_total` | counter | attempts | after the first |
 //! | `changestream_dead_letters_total` | counter | letters | written |
 //! | `changestream_duration_seconds` | histogram | seconds | from first attempt at an event, a batch or a message to result, retries and deliveries included |

@@ -168,6 +168,43 @@ async fn a_message_that_the_sink_fails_at_becomes_a_dead_letter_when_another_one
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_for_a_part_that_is_not_there_wait_while_others_are_taken() {
+    let sink = |taken: Arc<Mutex<Vec<i64>>>, on_down| {
+        let begin = Instant::now();
+        let service = service_fn(move |delivery: Delivery| {
+            let taken = Arc::clone(&taken);
+            async move {
+                let id = id(&delivery);
+                if id % 3 == 0 && begin.elapsed() < 10 * MINUTE {
+                    return Err(HandlerError::unavailable("no connection"));
+                }
+                taken.lock().expect("no panic").push(id);
+                Ok(())
+            }
+        });
+        SinkSpec::new(service).on_down(on_down)
+    };
+    let batches = || {
+        let batches = (0..60).map(|batch| inserts(batch * 3..batch * 3 + 3));
+        stream::iter(batches).then(|batch| async {
+            sleep(MINUTE / 4).await;
+            batch
+        })
+    };
+    let taken = Arc::default();
+    let pausing = sink(Arc::clone(&taken), OnSinkDown::Pause);
+    assert_eq!(run([("sink", pausing)], batches()).await, [""; 0]);
+    let mut taken = std::mem::take(&mut *taken.lock().expect("no panic"));
+    let is_late = |id: &i64| id % 3 == 0;
+    assert!(!taken[..60].iter().any(is_late), "{taken:?}");
+    taken.sort_unstable();
+    assert_eq!(taken, Vec::from_iter(0..180));
+
+    let letting_go = sink(Arc::default(), OnSinkDown::DeadLetter);
+    assert!(!run([("sink", letting_go)], batches()).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_shall_not_wait_becomes_a_dead_letter_and_is_mostly_not_sent() {
     let sink = Received::default();
     let spec = sink.sink(|_, _| true).on_down(OnSinkDown::DeadLetter);

@@ -16,7 +16,7 @@ pub(crate) struct Selection {
     #[arg(long)]
     sink: Option<String>,
     /// Letters of this kind of failure
-    #[arg(long, value_parser = ["failed", "rejection", "timeout", "panic"])]
+    #[arg(long, value_parser = ["failed", "unavailable", "rejection", "oversize", "timeout", "panic"])]
     kind: Option<String>,
 }
 

@@ -47,6 +47,8 @@ pub enum Disposition {
 pub enum FailureKind {
     /// The handler or sink returned an error.
     Failed,
+    /// What a sink sends to was not there; see [`HandlerError::unavailable`].
+    Unavailable,
     /// An extractor refused the event.
     Rejection,
     /// The event was too large to come whole; see [`OnOversizeEvent`](crate::OnOversizeEvent).
@@ -58,8 +60,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Failed,
+        Self::Unavailable,
         Self::Rejection,
         Self::Oversize,
         Self::Timeout,
@@ -70,6 +73,7 @@ impl FailureKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
+            Self::Unavailable => "unavailable",
             Self::Rejection => "rejection",
             Self::Oversize => "oversize",
             Self::Timeout => "timeout",
@@ -87,6 +91,15 @@ impl HandlerError {
     /// A failure to be retried after `pause`.
     pub fn retry_after(pause: Duration, source: impl Into<BoxError>) -> Self {
         Self::new(Disposition::RetryAfter(pause), FailureKind::Failed, source)
+    }
+
+    /// What a sink sends to, or the part of it that this message is for, is not there: no connection, or no leader for the
+    /// key. It is retried, and is not the message's fault: where a sink that is down
+    /// [pauses](crate::OnSinkDown::Pause), the message does not become a dead letter for it, although others are answered meanwhile.
+    ///
+    /// What the message itself may have caused, such as a connection that ends after it was sent, is [`retry`](Self::retry).
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
+        Self::new(Disposition::Retry, FailureKind::Unavailable, source)
     }
 
     /// A failure that no retry can mend: the event goes straight to the dead letters.
@@ -140,8 +153,8 @@ impl HandlerError {
         }
     }
 
-    /// The same error for each of several.
-    pub(crate) fn into_shared(self) -> impl Fn() -> Self {
+    /// The same error for each of several, such as the items of a batch that went in one request.
+    pub fn into_shared(self) -> impl Fn() -> Self {
         let Self {
             disposition,
             kind,

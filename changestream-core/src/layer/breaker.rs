@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt, service_fn};
 
 use super::{Backoff, StackRequest};
 use crate::{
-    handler::{Disposition, HandlerError},
+    handler::{Disposition, FailureKind, HandlerError},
     health::HealthReporter,
     sink::Delivery,
 };
@@ -42,7 +42,8 @@ impl<S> SinkService for S where
 #[non_exhaustive]
 pub enum OnSinkDown {
     /// They wait until it is back. A delivery whose attempts are used up becomes a dead letter only where the sink answered
-    /// another one in the meantime; else the sink is down, even after fewer than five failures. Events are taken in until
+    /// another one in the meantime, and not for a part of the receiver that is [not there](HandlerError::unavailable); else the
+    /// sink is down, even after fewer than five failures. Events are taken in until
     /// as many wait as may be in flight, then none; the checkpoint waits with them.
     ///
     /// A delivery of a replay does not wait, nor does one of a [`TestRuntime`](crate::testing::TestRuntime) that is sent
@@ -243,7 +244,7 @@ impl Breaker {
                     match &result {
                         Err(error)
                             if error.disposition() != Disposition::Reject
-                                && is_down
+                                && (is_down || error.kind() == FailureKind::Unavailable)
                                 && breaker.on_down == OnSinkDown::Pause
                                 && delivery.turn().is_of_lane() => {}
                         _ => return result,

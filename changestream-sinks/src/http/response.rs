@@ -54,14 +54,15 @@ fn not_sent(host: &str, error: reqwest::Error) -> HandlerError {
             "`{host}` leads to no public address; nothing was sent"
         ));
     }
-    let message = match error.is_connect() {
-        true => format!("no connection to `{host}`"),
-        false => format!("no answer from `{host}`"),
-    };
-    HandlerError::retry(SendError {
+    let is_connect = error.is_connect();
+    let failed = |message| SendError {
         message,
         source: error.without_url(),
-    })
+    };
+    match is_connect {
+        true => HandlerError::unavailable(failed(format!("no connection to `{host}`"))),
+        false => HandlerError::retry(failed(format!("no answer from `{host}`"))),
+    }
 }
 
 fn was_guarded(error: &reqwest::Error) -> bool {

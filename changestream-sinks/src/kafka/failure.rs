@@ -56,12 +56,18 @@ pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> Handl
             )))
         }
         Authentication | SaslAuthenticationFailed | UnsupportedSASLMechanism | IllegalSASLState => {
-            HandlerError::retry(failed(format!("`{brokers}` refused the login")))
+            HandlerError::unavailable(failed(format!("`{brokers}` refused the login")))
         }
-        SSL => HandlerError::retry(failed(format!("no encrypted connection to `{brokers}`"))),
+        SSL => HandlerError::unavailable(failed(format!("no encrypted connection to `{brokers}`"))),
         BrokerTransportFailure | AllBrokersDown | Resolve => {
-            HandlerError::retry(failed(format!("no connection to `{brokers}`")))
+            HandlerError::unavailable(failed(format!("no connection to `{brokers}`")))
         }
+        LeaderNotAvailable
+        | NotLeaderForPartition
+        | NotEnoughReplicas
+        | NotEnoughReplicasAfterAppend => HandlerError::unavailable(failed(format!(
+            "the topic `{topic}` of `{brokers}` has too few brokers that are up"
+        ))),
         QueueFull => HandlerError::retry(failed(format!(
             "too much waits for `{brokers}` already; nothing was sent"
         ))),

@@ -45,9 +45,12 @@ pub(super) fn of_command(namespace: &str, error: &DriverError) -> HandlerError {
         ErrorKind::Command(_) => HandlerError::retry(failed(format!(
             "the server does not write to `{namespace}`"
         ))),
-        _ if is_of_login(&error.kind) => HandlerError::retry(format!(
+        _ if is_of_login(&error.kind) => HandlerError::unavailable(format!(
             "the server refuses the login of the sink to `{namespace}`; mend its user, password or mechanism"
         )),
+        ErrorKind::ServerSelection { .. } => {
+            HandlerError::unavailable(failed(format!("no server for a write to `{namespace}`")))
+        }
         _ => HandlerError::retry(failed(format!("no answer to a write to `{namespace}`"))),
     }
 }

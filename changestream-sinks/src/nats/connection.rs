@@ -112,7 +112,7 @@ impl Connection {
                 }
                 _ => format!("no connection to `{hosts}`"),
             };
-            Failure::retry_in_words(message, error)
+            Failure::unavailable_in_words(message, error)
         })?;
         Ok(Connected { client, link })
     }

@@ -25,8 +25,8 @@ impl Failure {
     }
 
     /// With the cause of an error whose kind the message says.
-    pub(super) fn retry_in_words(message: String, error: impl Into<Cause>) -> HandlerError {
-        HandlerError::retry(Self::new(message, error, true))
+    pub(super) fn unavailable_in_words(message: String, error: impl Into<Cause>) -> HandlerError {
+        HandlerError::unavailable(Self::new(message, error, true))
     }
 
     fn new(message: String, error: impl Into<Cause>, is_said: bool) -> Self {

@@ -7,7 +7,7 @@ use changestream_core::{Delivery, HandlerError, Operation, Template};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Settings, matching};
+use super::{Settings, matching, plan::Plan};
 
 #[derive(Clone, Debug)]
 pub(super) enum Action {
@@ -18,14 +18,6 @@ pub(super) enum Action {
     Stream(Template),
     Set(Template),
     Hash(Template),
-}
-
-/// What is to be done.
-#[derive(Default)]
-pub(super) struct Plan {
-    /// First, since it takes several requests.
-    pub(super) patterns: Vec<String>,
-    pub(super) commands: Vec<Cmd>,
 }
 
 /// What [`Action::UnlinkPayload`] takes.
@@ -54,78 +46,54 @@ impl Action {
         matches!(self, Self::UnlinkMatching(_) | Self::UnlinkPayload)
     }
 
-    fn plan(
+    /// Adds what it does for a delivery.
+    pub(super) fn plan(
         &self,
         delivery: &Delivery,
         settings: &Settings,
         plan: &mut Plan,
     ) -> Result<(), HandlerError> {
         let payload = &**delivery.message().payload();
-        let command = match self {
+        match self {
             Self::Unlink(keys) => {
-                let mut unlink = ::redis::cmd("UNLINK");
                 for key in keys {
-                    unlink.arg(key.render(delivery)?);
+                    plan.add([command("UNLINK", key.render(delivery)?)]);
                 }
-                unlink
             }
             Self::UnlinkMatching(pattern) => {
                 let pattern = pattern.render_with(delivery, |value| Ok(matching::escape(value)))?;
                 plan.patterns.push(pattern);
-                return Ok(());
             }
             Self::UnlinkPayload => {
                 let Invalidation { keys, patterns } = Invalidation::parse(payload)?;
                 plan.patterns.extend(patterns.unwrap_or_default());
-                match keys.filter(|keys| !keys.is_empty()) {
-                    Some(keys) => command("UNLINK", keys),
-                    None => return Ok(()),
+                for key in keys.unwrap_or_default() {
+                    plan.add([command("UNLINK", key)]);
                 }
             }
-            Self::Publish(channel) => command("PUBLISH", (channel.render(delivery)?, payload)),
-            Self::Stream(key) => entry(key.render(delivery)?, settings.max_len, delivery),
+            Self::Publish(channel) => {
+                plan.add([command("PUBLISH", (channel.render(delivery)?, payload))]);
+            }
+            Self::Stream(key) => {
+                plan.add([entry(key.render(delivery)?, settings.max_len, delivery)]);
+            }
             Self::Set(key) | Self::Hash(key) if is_deleted(delivery) => {
-                command("UNLINK", key.render(delivery)?)
+                plan.add([command("UNLINK", key.render(delivery)?)]);
             }
             Self::Set(key) => {
                 let mut set = command("SET", (key.render(delivery)?, payload));
                 if let Some(ttl) = settings.ttl {
                     set.arg("PX").arg(ttl);
                 }
-                set
+                plan.add([set]);
             }
             Self::Hash(key) => {
                 let key = key.render(delivery)?;
-                plan.commands.extend(hash(&key, payload)?);
-                match settings.ttl {
-                    Some(ttl) => command("PEXPIRE", (key, ttl)),
-                    None => return Ok(()),
-                }
+                let expire = settings.ttl.map(|ttl| command("PEXPIRE", (&*key, ttl)));
+                plan.add(hash(&key, payload)?.chain(expire));
             }
-        };
-        plan.commands.push(command);
-        Ok(())
-    }
-}
-
-impl Plan {
-    /// Adds what is to be done for a delivery, or nothing.
-    pub(super) fn add(
-        &mut self,
-        delivery: &Delivery,
-        settings: &Settings,
-    ) -> Result<(), HandlerError> {
-        let begin = self.commands.len();
-        let mut actions = settings.actions.iter();
-        let planned = actions.try_for_each(|action| action.plan(delivery, settings, self));
-        if planned.is_err() {
-            self.commands.truncate(begin);
-        } else if settings.is_atomic && self.commands.len() > begin + 1 {
-            // Not by the library's own means, which take a refused `MULTI` for a fault of their own.
-            self.commands.insert(begin, ::redis::cmd("MULTI"));
-            self.commands.push(::redis::cmd("EXEC"));
         }
-        planned
+        Ok(())
     }
 }
 

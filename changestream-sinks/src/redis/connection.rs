@@ -68,6 +68,10 @@ impl Connection {
         &self.server
     }
 
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.current, &other.current)
+    }
+
     /// Sends the commands in one go: their replies, some of which may be errors, when all have come within `patience`.
     pub(super) async fn query(
         &self,
@@ -82,7 +86,7 @@ impl Connection {
             Ok(link) => link,
             Err(problem) => {
                 self.replace(&attempt);
-                return Err(HandlerError::retry(String::from(&*problem)));
+                return Err(HandlerError::unavailable(String::from(&*problem)));
             }
         };
         lock(&link.silent_since).get_or_insert_with(Instant::now);
@@ -256,6 +260,6 @@ impl Drop for Driver {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use ::redis::{Cmd, Pipeline, Value};
 use changestream_core::{Delivery, HandlerError};
 
-use super::{RedisSink, Settings, action::Plan, connection::Connection, error, matching};
+use super::{RedisSink, Settings, matching, nodes::Nodes, plan::Plan, send::Work};
 
 /// What a sink does with its deliveries.
 #[derive(Clone)]
 pub(super) struct Deliver {
-    connection: Connection,
+    nodes: Nodes,
     settings: Arc<Settings>,
 }
 
@@ -20,26 +19,29 @@ impl Deliver {
 
     pub(super) fn new(sink: RedisSink) -> Self {
         Self {
-            connection: sink.connection,
+            nodes: sink.nodes,
             settings: Arc::new(sink.settings),
         }
     }
 
     fn host(&self) -> &str {
-        &self.connection.server().name
+        &self.nodes.server().name
     }
 
     /// One after whose patterns the server looks first.
     pub(super) async fn one(self, delivery: Delivery) -> Result<(), HandlerError> {
-        let mut plan = Plan::default();
-        plan.add(&delivery, &self.settings)?;
+        let Plan {
+            patterns, parts, ..
+        } = Plan::of(&delivery, &self.settings)?;
         drop(delivery);
-        let all_removed = self.remove(plan.patterns).await?;
-        let (commands, replies) = self.send(plan.commands).await?;
-        error::of(self.host(), &commands, 0, &replies)?;
-        match all_removed {
-            true => Ok(()),
-            false => Err(HandlerError::reject(format!(
+        let are_all_removed = self.remove(patterns).await?;
+        let mut work = [Work::new(parts)];
+        self.send(&mut work).await?;
+        let [Work { failed, .. }] = work;
+        match failed {
+            Some(error) => Err(error),
+            None if are_all_removed => Ok(()),
+            None => Err(HandlerError::reject(format!(
                 "more than {} keys of `{}` match; so many were removed, and the others are still there",
                 self.settings.max_matches,
                 self.host()
@@ -56,42 +58,26 @@ impl Deliver {
                 self.host()
             )));
         }
-        let mut plan = Plan::default();
-        let mut failed = Vec::new();
-        let mut planned = Vec::with_capacity(deliveries.len());
-        for (place, delivery) in deliveries.iter().enumerate() {
-            let begin = plan.commands.len();
-            match plan.add(delivery, &self.settings) {
-                Ok(()) => planned.push((place, begin..plan.commands.len())),
-                Err(error) => failed.push((place, error)),
-            }
-        }
+        let work = deliveries
+            .iter()
+            .map(|delivery| match Plan::of(delivery, &self.settings) {
+                Ok(plan) => Work::new(plan.parts),
+                Err(error) => Work::failed(error),
+            });
+        let mut work: Vec<_> = work.collect();
         drop(deliveries);
-        let (commands, replies) = self.send(plan.commands).await?;
-        for (place, range) in planned {
-            let first = range.start;
-            let replies = replies.get(range).unwrap_or_default();
-            if let Err(error) = error::of(self.host(), &commands, first, replies) {
-                failed.push((place, error));
-            }
-        }
+        self.send(&mut work).await?;
+        let failed = work.into_iter().enumerate();
+        let failed = failed.filter_map(|(place, work)| Some((place, work.failed?)));
+        let failed: Vec<_> = failed.collect();
         match failed.is_empty() {
             true => Ok(()),
             false => Err(HandlerError::partial(failed)),
         }
     }
 
-    async fn send(&self, commands: Vec<Cmd>) -> Result<(Pipeline, Vec<Value>), HandlerError> {
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        if pipeline.is_empty() {
-            return Ok((pipeline, Vec::new()));
-        }
-        let patience = self.settings.response_timeout;
-        let replies = self.connection.query(&mut pipeline, patience).await?;
-        Ok((pipeline, replies))
+    async fn send(&self, work: &mut [Work]) -> Result<(), HandlerError> {
+        self.nodes.send(work, self.settings.response_timeout).await
     }
 
     /// Removes what matches; whether that was all of it.
@@ -99,7 +85,7 @@ impl Deliver {
         let patience = self.settings.response_timeout;
         let mut room = self.settings.max_matches;
         for pattern in patterns {
-            match matching::unlink(&self.connection, &pattern, room, patience).await? {
+            match matching::unlink(&self.nodes, &pattern, room, patience).await? {
                 Some(removed) => room -= removed,
                 None => return Ok(false),
             }

@@ -1,25 +1,26 @@
 //! What the server's refusals mean.
 
-use ::redis::{Arg, Cmd, Pipeline, ServerError, Value};
+use ::redis::{Pipeline, ServerError, Value};
 use changestream_core::HandlerError;
 
-/// What an operator can mend, or what passes by itself. Everything else is the message's own fault.
-const MAY_PASS: [&str; 14] = [
-    "ASK",
+use super::{plan::name, server::Address};
+
+/// That the server, or the cluster of it, does not work for now: the same for other messages.
+const UNAVAILABLE: [&str; 10] = [
     "BUSY",
     "CLUSTERDOWN",
     "LOADING",
     "MASTERDOWN",
     "MISCONF",
-    "MOVED",
     "NOAUTH",
-    "NOPERM",
     "NOREPLICAS",
-    "OOM",
     "READONLY",
     "TRYAGAIN",
     "WRONGPASS",
 ];
+
+/// What may pass or can be mended too, but for other messages may never have been. Everything else is the message's own fault.
+const MAY_PASS: [&str; 4] = ["ASK", "MOVED", "NOPERM", "OOM"];
 
 /// Whether the commands from the `first` on were done that these are the replies to, or the transaction that they are. Of several errors, one that may pass counts: what
 /// can be done is done before the message is given up.
@@ -31,11 +32,12 @@ pub(super) fn of(
 ) -> Result<(), HandlerError> {
     let mut errors = replies.iter().enumerate().flat_map(|(place, reply)| {
         let within = match reply {
-            // Of `EXEC`, with what the commands after `MULTI` came to.
+            // Of `EXEC`, with what the commands before it came to.
             Value::Array(replies) => replies.as_slice(),
             _ => &[],
         };
-        let within = within.iter().zip(1..).map(|(reply, place)| (place, reply));
+        let first = place.saturating_sub(within.len());
+        let within = (first..).zip(within);
         within
             .chain([(place, reply)])
             .filter_map(|(place, reply)| match reply {
@@ -53,26 +55,41 @@ pub(super) fn of(
     let (place, error) = passing.unwrap_or(earliest);
     let name = commands.cmd_iter().nth(first + place).and_then(name);
     let reason = without_arguments(error.details().unwrap_or_default());
-    let hint = match error.code() {
-        "ASK" | "MOVED" => "; it is one of a cluster, which the sink does not know its way in",
-        _ => "",
-    };
     let message = format!(
-        "`{host}` refused {}: {} {reason}{hint}",
+        "`{host}` refused {}: {} {reason}",
         name.unwrap_or("a command"),
         error.code()
     );
-    Err(match may_pass(error) {
-        true => HandlerError::retry(message),
-        false => HandlerError::reject(message),
+    Err(match error.code() {
+        code if UNAVAILABLE.contains(&code) => HandlerError::unavailable(message),
+        code if MAY_PASS.contains(&code) => HandlerError::retry(message),
+        _ => HandlerError::reject(message),
     })
 }
 
-fn name(command: &Cmd) -> Option<&str> {
-    match command.args_iter().next()? {
-        Arg::Simple(name) => std::str::from_utf8(name).ok(),
-        _ => None,
-    }
+/// Where what was sent is to be sent instead.
+pub(super) struct Redirect {
+    pub(super) to: Address,
+    /// Whether that node is only about to have the key.
+    pub(super) is_asking: bool,
+}
+
+/// That of a node at `host` that has not the key.
+pub(super) fn redirect(replies: &[Value], host: &str) -> Option<Redirect> {
+    replies.iter().find_map(|reply| {
+        let Value::ServerError(error) = reply else {
+            return None;
+        };
+        let is_asking = match error.code() {
+            "ASK" => true,
+            "MOVED" => false,
+            _ => return None,
+        };
+        let (_slot, address) = error.details()?.split_once(' ')?;
+        let (name, port) = address.rsplit_once(':')?;
+        let to = Address::of_node(name, host, port.parse().ok()?)?;
+        Some(Redirect { to, is_asking })
+    })
 }
 
 /// Whether the server has become a replica.
@@ -83,7 +100,7 @@ pub(super) fn is_read_only(replies: &[Value]) -> bool {
 }
 
 fn may_pass(error: &ServerError) -> bool {
-    MAY_PASS.contains(&error.code())
+    UNAVAILABLE.contains(&error.code()) || MAY_PASS.contains(&error.code())
 }
 
 /// The server's words, less the keys and values that it repeats of a command that it does not know.
@@ -113,12 +130,12 @@ mod tests {
 
     #[test]
     fn what_passes_or_can_be_mended_is_retried() {
-        for code in MAY_PASS {
+        for code in UNAVAILABLE.into_iter().chain(MAY_PASS) {
             let (disposition, message) =
                 outcome(&["SET"], &[&format!("-{code} some words")]).expect_err(code);
             assert_eq!(disposition, Disposition::Retry, "{code}");
             let expected = format!("`h:1` refused SET: {code} some words");
-            assert!(message.starts_with(&expected), "{message}");
+            assert_eq!(message, expected);
         }
         for code in [
             "ERR",

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use changestream_core::HandlerError;
 
-use super::connection::Connection;
+use super::{connection::Connection, nodes::Nodes, plan::Plan, send::Work};
 
 /// How many keys the server looks at for one request.
 const PAGE: usize = 500;
@@ -27,34 +27,64 @@ pub(super) fn escape(text: &str) -> Cow<'_, str> {
 
 /// Removes the keys that match, as they are found, but no more than `room`; `None` where more are left.
 pub(super) async fn unlink(
-    connection: &Connection,
+    nodes: &Nodes,
     pattern: &str,
     room: usize,
     patience: Duration,
 ) -> Result<Option<usize>, HandlerError> {
-    let mut removed = 0;
-    let mut cursor = 0;
-    loop {
-        let mut scan = ::redis::cmd("SCAN");
-        scan.arg(cursor);
-        scan.arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
-        let (next, mut keys): (u64, Vec<Vec<u8>>) = connection.ask(scan, patience).await?;
-        let are_too_many = keys.len() > room - removed;
-        keys.truncate(room - removed);
-        if !keys.is_empty() {
-            let mut unlink = ::redis::cmd("UNLINK");
-            unlink.arg(keys);
-            let count: usize = connection.ask(unlink, patience).await?;
-            removed += count.min(room - removed);
+    let mut left = room;
+    let layout = nodes.layout(patience).await?;
+    for node in layout.primaries() {
+        let mut cursor = 0;
+        loop {
+            let page = scan(node, pattern, cursor, patience).await;
+            let (next, mut keys) = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    nodes.doubt(&layout).await;
+                    return Err(error);
+                }
+            };
+            let are_too_many = keys.len() > left;
+            keys.truncate(left);
+            left -= keys.len();
+            remove(nodes, keys, patience).await?;
+            if are_too_many {
+                return Ok(None);
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
         }
-        if are_too_many {
-            return Ok(None);
-        }
-        if next == 0 {
-            return Ok(Some(removed));
-        }
-        cursor = next;
     }
+    Ok(Some(room - left))
+}
+
+/// Where to go on, and the keys that were found.
+async fn scan(
+    node: &Connection,
+    pattern: &str,
+    cursor: u64,
+    patience: Duration,
+) -> Result<(u64, Vec<Vec<u8>>), HandlerError> {
+    let mut scan = ::redis::cmd("SCAN");
+    scan.arg(cursor);
+    scan.arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
+    node.ask(scan, patience).await
+}
+
+async fn remove(nodes: &Nodes, keys: Vec<Vec<u8>>, patience: Duration) -> Result<(), HandlerError> {
+    let mut plan = Plan::default();
+    for key in keys {
+        let mut unlink = ::redis::cmd("UNLINK");
+        unlink.arg(key);
+        plan.add([unlink]);
+    }
+    let mut work = [Work::new(plan.parts)];
+    nodes.send(&mut work, patience).await?;
+    let [Work { failed, .. }] = work;
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

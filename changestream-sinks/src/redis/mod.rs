@@ -2,7 +2,11 @@ mod action;
 mod connection;
 mod deliver;
 mod error;
+mod layout;
 mod matching;
+mod nodes;
+mod plan;
+mod send;
 mod server;
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -13,11 +17,11 @@ use changestream_core::{Error, SinkSpec, Template};
 use tower::service_fn;
 
 use action::Action;
-use connection::Connection;
 use deliver::Deliver;
+use nodes::Nodes;
 use server::Server;
 
-/// Does to a Redis server, for each message, what it is told to: removes keys, writes them, publishes, appends to streams.
+/// Does to a Redis server or cluster, for each message, what it is told to: removes keys, writes them, publishes, appends to streams.
 ///
 /// What there is to do goes to the server at once, in the order in which it is told here, and the message is delivered when
 /// the server has answered all of it without an error. As any sink it has 10 s per attempt and three retries from 1 s,
@@ -62,13 +66,17 @@ use server::Server;
 /// on its way there is done after what is sent again. With `rediss://` it is encrypted, and the server's certificate is
 /// checked against the roots that the operating system trusts; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
 ///
-/// Servers are single ones, or those behind one name: the nodes of a Redis Cluster are not known to it, and what a node
-/// refuses because another one has the key is retried.
+/// # Clusters
+///
+/// The URL names any node of a Redis Cluster; the sink finds the others (`CLUSTER SLOTS`), sends keys to the nodes that
+/// have them, and follows those that move. What is told later is begun when what was told before is done, unless one node does both. With
+/// [`atomic`](Self::atomic), the keys of a message need one slot, by a hash tag as in `product:{{{document_key._id}}}:price`.
+/// Messages for a node that is down wait, where [`OnSinkDown`](changestream_core::OnSinkDown) says so, and others go on.
 ///
 /// Errors name the host, the command and the server's reason, never a key, a payload or the password.
 #[derive(Clone)]
 pub struct RedisSink {
-    connection: Connection,
+    nodes: Nodes,
     settings: Settings,
 }
 
@@ -93,7 +101,7 @@ impl RedisSink {
     /// certificates cannot be loaded for an encrypted one.
     pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
         Ok(Self {
-            connection: Connection::new(Server::parse(url.as_ref())?),
+            nodes: Nodes::new(Server::parse(url.as_ref())?),
             settings: Settings {
                 actions: Vec::new(),
                 is_atomic: false,
@@ -314,8 +322,8 @@ impl From<RedisSink> for SinkSpec {
 impl fmt::Debug for RedisSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSink")
-            .field("host", &self.connection.server().name)
-            .field("is_encrypted", &self.connection.server().is_encrypted())
+            .field("host", &self.nodes.server().name)
+            .field("is_encrypted", &self.nodes.server().is_encrypted())
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

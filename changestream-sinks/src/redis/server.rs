@@ -1,6 +1,6 @@
 //! The URL, and a stream to the server that it names.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use ::redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use changestream_core::Error;
@@ -15,17 +15,18 @@ use crate::tls;
 
 /// A server, and as whom it is logged in to.
 pub(super) struct Server {
-    host: String,
-    port: u16,
-    tls: Option<Tls>,
+    address: Address,
+    tls: Option<TlsConnector>,
     login: RedisConnectionInfo,
     /// Host and port: all that errors show of the URL.
     pub(super) name: Arc<str>,
 }
 
-struct Tls {
-    connector: TlsConnector,
-    name: ServerName<'static>,
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -69,16 +70,30 @@ impl Server {
         let ConnectionAddr::Tcp(host, port) = info.addr() else {
             return Err(wrong("names no host"));
         };
-        Ok(Self {
-            tls: is_encrypted.then(|| Tls::new(host)).transpose()?,
-            name: match host.contains(':') {
-                true => format!("[{host}]:{port}").into(),
-                false => format!("{host}:{port}").into(),
-            },
+        let address = Address {
             host: host.clone(),
             port: *port,
+        };
+        Ok(Self {
+            tls: is_encrypted.then(|| encryption(host)).transpose()?,
+            name: address.to_string().into(),
             login: info.redis_settings().clone(),
+            address,
         })
+    }
+
+    /// Another node of its cluster.
+    pub(super) fn at(&self, address: Address) -> Self {
+        Self {
+            tls: self.tls.clone(),
+            login: self.login.clone(),
+            name: address.to_string().into(),
+            address,
+        }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.address.host
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -90,26 +105,45 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let Address { host, port } = &self.address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
-        Ok(match &self.tls {
-            Some(tls) => Box::new(tls.connector.connect(tls.name.clone(), stream).await?),
-            None => Box::new(stream),
-        })
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
     }
 }
 
-impl Tls {
-    /// The client library would take the provider of the process, and fail where there is none or the choice of two.
-    fn new(host: &str) -> Result<Self, Error> {
-        let config = tls::verified("a Redis sink")?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            let message = "the host of a Redis sink is no name that a certificate could be for";
-            Error::configuration(message).caused_by(error)
-        })?;
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            name,
-        })
+impl Address {
+    /// That which the node at `asked` knows another one by: `?` where it knows none, and nothing where that is at its own host.
+    pub(super) fn of_node(host: &str, asked: &str, port: u16) -> Option<Self> {
+        let host = match host {
+            "?" => return None,
+            "" => asked,
+            host => host,
+        };
+        let host = host.to_owned();
+        Some(Self { host, port })
     }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The client library would take the provider of the process, and fail where there is none or the choice of two.
+fn encryption(host: &str) -> Result<TlsConnector, Error> {
+    ServerName::try_from(host).map_err(|error| {
+        let message = "the host of a Redis sink is no name that a certificate could be for";
+        Error::configuration(message).caused_by(error)
+    })?;
+    Ok(TlsConnector::from(Arc::new(tls::verified("a Redis sink")?)))
 }

@@ -1,5 +1,6 @@
 //! The Redis sink against real servers.
 
+mod cluster;
 mod commands;
 mod connection;
 mod failures;
