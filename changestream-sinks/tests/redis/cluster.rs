@@ -333,7 +333,7 @@ async fn a_node_that_is_down_fails_only_what_it_has() {
         assert_eq!(cluster.get::<String>(&key(*id)).await, "third");
     }
     let lost = key(ids[0]);
-    let in_turn = cluster.sink().unlink([lost]).unwrap();
+    let in_turn = cluster.0[1].sink().unlink([lost]).unwrap();
     let in_turn = service(in_turn.set(key(ids[1])).unwrap());
     assert!(send(&in_turn, of(1, "too soon")).await.is_err());
     assert_eq!(cluster.get::<String>(&key(ids[1])).await, "third");
