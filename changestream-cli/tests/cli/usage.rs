@@ -78,7 +78,7 @@ async fn what_is_missing_is_named() -> TestResult {
         ),
         (
             &["dead-letters", "list", "--kind", "odd"],
-            "possible values: failed, rejection",
+            "possible values: failed, unavailable, rejection, oversize",
         ),
     ];
     for (args, says) in cases {
