@@ -3,12 +3,12 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll},
 };
 
-use futures::future::{BoxFuture, FutureExt, join_all};
+use futures::future::{BoxFuture, FutureExt, join_all, ready};
 use pin_project_lite::pin_project;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::{Outcome, SinkStack};
 use crate::{
@@ -105,7 +105,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.delivering.is_none() {
-            let messages = match ready!(this.handling.poll(cx))? {
+            let messages = match task::ready!(this.handling.poll(cx))? {
                 None => return Poll::Ready(Ok(Outcome::DeadLettered)),
                 Some(messages) => messages,
             };
@@ -113,8 +113,7 @@ where
             let Some(request) = request else {
                 return Poll::Ready(Ok(Outcome::Done));
             };
-            let target = Arc::clone(this.target);
-            *this.delivering = Some(deliver(target, request, messages).boxed());
+            *this.delivering = Some(deliver(this.target, &request, messages));
         }
         let delivering = this.delivering.as_mut().expect("set above");
         let outcome = delivering.as_mut().poll(cx);
@@ -127,33 +126,51 @@ where
     }
 }
 
-async fn deliver(target: Arc<Target>, request: ChangeRequest, messages: Vec<Message>) -> Outcome {
-    let to_sink = |sink: &TargetSink| {
-        let deliveries: Vec<_> = messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| {
-                let name = Arc::clone(&sink.name);
-                Delivery::new(message.clone(), &request, &target, name, index)
-            })
-            .filter(|delivery| sink.wants(delivery))
-            .collect();
-        let mut stack = sink.stack.clone();
-        async move {
-            let mut outcome = Outcome::Done;
-            for delivery in deliveries {
-                let Ok(stack) = stack.ready().await;
-                let Ok(of_one) = stack.call(delivery).await;
-                if of_one == Outcome::DeadLettered {
-                    outcome = of_one;
-                }
-            }
-            outcome
-        }
+fn deliver(
+    target: &Target,
+    request: &ChangeRequest,
+    messages: Vec<Message>,
+) -> BoxFuture<'static, Outcome> {
+    let sinks = match target.sinks.as_slice() {
+        [sink] => return deliver_to(sink, target, request, messages),
+        sinks => sinks,
     };
-    let outcomes = join_all(target.sinks.iter().map(to_sink)).await;
-    match outcomes.contains(&Outcome::DeadLettered) {
-        true => Outcome::DeadLettered,
-        false => Outcome::Done,
+    let delivering = sinks
+        .iter()
+        .map(|sink| deliver_to(sink, target, request, messages.clone()));
+    let outcomes = join_all(delivering);
+    outcomes
+        .map(|outcomes| outcomes.into_iter().fold(Outcome::Done, Outcome::and))
+        .boxed()
+}
+
+/// In order.
+fn deliver_to(
+    sink: &TargetSink,
+    target: &Target,
+    request: &ChangeRequest,
+    messages: Vec<Message>,
+) -> BoxFuture<'static, Outcome> {
+    let deliveries = messages.into_iter().enumerate().map(|(index, message)| {
+        let name = Arc::clone(&sink.name);
+        Delivery::new(message, request, target, name, index)
+    });
+    let mut deliveries = deliveries.filter(|delivery| sink.wants(delivery));
+    let first = match deliveries.next() {
+        None => return ready(Outcome::Done).boxed(),
+        Some(first) => sink.stack.deliver(first),
+    };
+    let others: Vec<_> = deliveries.collect();
+    if others.is_empty() {
+        return first;
     }
+    let stack = sink.stack.clone();
+    async move {
+        let mut outcome = first.await;
+        for delivery in others {
+            outcome = outcome.and(stack.deliver(delivery).await);
+        }
+        outcome
+    }
+    .boxed()
 }

@@ -67,6 +67,16 @@ pub(crate) enum Outcome {
     DeadLettered,
 }
 
+impl Outcome {
+    /// That of both.
+    fn and(self, other: Self) -> Self {
+        match self {
+            Self::Done => other,
+            Self::DeadLettered => self,
+        }
+    }
+}
+
 /// A layer with its types erased.
 #[derive(Clone)]
 pub(crate) struct SharedLayer<T>(Arc<dyn Fn(T) -> T + Send + Sync>);

@@ -2,11 +2,13 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures::future::{BoxFuture, FutureExt};
 use tower::{
     Service, ServiceExt,
     retry::Retry,
@@ -29,8 +31,21 @@ use crate::{
 /// A handler within its whole stack.
 pub(crate) type HandlerStack = BoxCloneSyncService<ChangeRequest, Outcome, Infallible>;
 
-/// A sink within its whole stack.
-pub(crate) type SinkStack = BoxCloneSyncService<Delivery, Outcome, Infallible>;
+/// A sink within its whole stack, which is always ready.
+#[derive(Clone)]
+pub(crate) struct SinkStack(Arc<dyn Fn(Delivery) -> BoxFuture<'static, Outcome> + Send + Sync>);
+
+impl SinkStack {
+    pub(crate) fn deliver(&self, delivery: Delivery) -> BoxFuture<'static, Outcome> {
+        (self.0)(delivery)
+    }
+}
+
+impl fmt::Debug for SinkStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkStack").finish_non_exhaustive()
+    }
+}
 
 /// How attempts are made.
 #[derive(Clone, Copy, Debug)]
@@ -145,11 +160,15 @@ pub(crate) fn sink_stack(
         Arc::clone(store),
         Arc::clone(&meter),
     );
-    let service = service.map_response(|delivered| match delivered {
-        Some(()) => Outcome::Done,
-        None => Outcome::DeadLettered,
-    });
-    SinkStack::new(Trace::new(Metrics::new(service, meter)))
+    let service = Trace::new(Metrics::new(service, meter));
+    SinkStack(Arc::new(move |delivery| {
+        let delivering = service.clone().oneshot(delivery);
+        let outcome = |Ok(delivered)| match delivered {
+            Some(()) => Outcome::Done,
+            None => Outcome::DeadLettered,
+        };
+        delivering.map(outcome).boxed()
+    }))
 }
 
 /// One attempt that is bounded and caught.

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::ReplayOutcome;
 use crate::{
@@ -191,7 +191,7 @@ impl Replayer {
         let change = RawChange::new(letter.change().as_bytes().to_vec());
         let change = change
             .map_err(|error| format!("the letter holds no event that can be read: {error}"))?;
-        let Ok(outcome) = match letter.sink() {
+        match letter.sink() {
             None => {
                 let (name, stack) =
                     self.handlers
@@ -203,7 +203,8 @@ impl Replayer {
                             )
                         })?;
                 let request = ChangeRequest::new(change, Arc::clone(name), Turn::default());
-                call(stack.clone(), request).await
+                let Ok(outcome) = stack.clone().oneshot(request).await;
+                Ok(outcome)
             }
             Some(sink) => {
                 let stack = self
@@ -212,10 +213,9 @@ impl Replayer {
                     .ok_or_else(|| format!("runtime `{runtime}` has no sink named `{sink}`"))?;
                 let delivery = Delivery::again(letter, change)
                     .ok_or("the letter holds no message to deliver")?;
-                call(stack.clone(), delivery).await
+                Ok(stack.deliver(delivery).await)
             }
-        };
-        Ok(outcome)
+        }
     }
 
     /// Tries until the store does it: what was replayed is not to be replayed again.
@@ -240,13 +240,6 @@ impl Replayer {
             }
         }
     }
-}
-
-async fn call<S, R>(mut stack: S, request: R) -> Result<S::Response, S::Error>
-where
-    S: Service<R>,
-{
-    stack.ready().await?.call(request).await
 }
 
 impl fmt::Debug for Replayer {
