@@ -137,6 +137,44 @@ async fn messages_go_where_the_table_says_in_every_form() {
     assert!(alerts[0].header("webhook-signature").starts_with("v1,"));
 }
 
+#[tokio::test]
+async fn services_are_sent_cloud_events_where_the_table_says() {
+    let receiver = Receiver::start(|_| "").await;
+    let url = receiver.url("");
+    let table = format!(
+        r#"
+        [services]
+        whole = {{ url = "{url}/whole", cloudevents = "structured" }}
+        [services.parts]
+        url = "{url}/parts"
+        cloudevents = {{ mode = "binary", source = "/${{CARGO_PKG_NAME}}", type = "shop.{{collection}}" }}
+
+        [[routes]]
+        to = ["whole", "parts"]
+        "#
+    );
+    let mut runtime = TestRuntime::builder()
+        .handlers([handler()])
+        .routes(routes::from_toml(&table).unwrap())
+        .build()
+        .unwrap();
+    runtime.send(order(7, "paid")).await;
+    let mut received = receiver.received();
+    received.sort_by(|one, other| one.uri.cmp(&other.uri));
+    let [parts, whole] = &received[..] else {
+        panic!("{} requests", received.len())
+    };
+    assert_eq!(&*parts.body, b"7");
+    assert_eq!(parts.headers["ce-type"], "shop.orders");
+    assert_eq!(parts.headers["ce-source"], "/changestream-sinks");
+    assert_eq!(
+        whole.headers["content-type"],
+        "application/cloudevents+json"
+    );
+    let event: serde_json::Value = serde_json::from_slice(&whole.body).unwrap();
+    assert_eq!(event["data"], 7);
+}
+
 #[test]
 fn a_file_is_read_by_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -232,6 +270,28 @@ fn what_is_wrong_is_named_with_its_place() {
         (
             service("url = \"redis://x\"\nsource = \"a\""),
             vec!["are of HTTP sinks, and its URL begins with `redis://`"],
+        ),
+        (
+            service("url = \"http://x\"\ncloudevents = \"Binary\""),
+            vec![
+                "service `a`",
+                "`cloudevents = \"Binary\"` is neither `\"structured\"` nor `\"binary\"`",
+            ],
+        ),
+        (
+            service("url = \"redis://x/0?op=unlink&key=a\"\ncloudevents = \"binary\""),
+            vec!["is for HTTP, Kafka and NATS, and its URL begins with `redis://`"],
+        ),
+        (
+            service("url = \"http://x\"\ncloudevents = { mode = \"binary\", source = \"a b\" }"),
+            vec!["service `a`", "is no URI-reference"],
+        ),
+        (
+            service("url = \"http://x\"\ncloudevents = { mod = \"binary\" }"),
+            vec![
+                "or a table of `mode`, `source` and `type`",
+                "`services.a.cloudevents`",
+            ],
         ),
         (route("coll = \"a\""), vec!["to"]),
         (route("to = 5"), vec!["a text, or a list of texts"]),

@@ -4,21 +4,6 @@ use changestream_core::{Error, SinkSpec};
 
 use super::{file::HttpSettings, url::Url};
 
-/// The sink, where its feature is enabled.
-macro_rules! with_feature {
-    ($feature:literal, $sink:expr) => {{
-        #[cfg(feature = $feature)]
-        let sink = $sink;
-        #[cfg(not(feature = $feature))]
-        let sink = Err(Error::configuration(concat!(
-            "its URL needs the feature `",
-            $feature,
-            "`; enable it"
-        )));
-        sink
-    }};
-}
-
 /// The sink of a URL, by its scheme.
 #[cfg_attr(
     not(all(
@@ -39,11 +24,11 @@ pub(super) fn sink(text: &str, http_settings: HttpSettings) -> Result<SinkSpec, 
         )));
     }
     match scheme {
-        "http" | "https" => with_feature!("http", http(text, http_settings)),
-        "kafka" => with_feature!("kafka", kafka(url)),
-        "mongodb" => with_feature!("mongodb", mongodb(url)),
-        "nats" | "tls" => with_feature!("nats", nats(url)),
-        "redis" | "rediss" => with_feature!("redis", redis(url)),
+        "http" | "https" => with_feature!("http", "its URL", http(text, http_settings)),
+        "kafka" => with_feature!("kafka", "its URL", kafka(url)),
+        "mongodb" => with_feature!("mongodb", "its URL", mongodb(url)),
+        "nats" | "tls" => with_feature!("nats", "its URL", nats(url)),
+        "redis" | "rediss" => with_feature!("redis", "its URL", redis(url)),
         _ => Err(Error::configuration(format!(
             "its URL begins with `{scheme}://`, which names no sink; there are `http`, `https`, `kafka`, `mongodb`, `nats`, \
              `tls` (NATS), `redis` and `rediss`"

@@ -9,7 +9,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{endpoint, environment::Environment};
+use super::{endpoint, envelope::Envelope, environment::Environment, url::Url};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +40,7 @@ struct Settings {
     sign_with: OneOrMore,
     #[serde(default)]
     public_only: bool,
+    cloudevents: Option<Envelope>,
 }
 
 /// What only an HTTP sink has.
@@ -73,6 +74,7 @@ impl Service {
             source,
             sign_with,
             public_only,
+            cloudevents,
         } = &self.0;
         let header =
             |(name, value): (&String, &String)| Ok((name.clone(), environment.expand(value)?));
@@ -86,7 +88,11 @@ impl Service {
             sign_with: keys.collect::<Result<_, _>>()?,
             public_only: *public_only,
         };
-        let mut sink = endpoint::sink(&environment.expand(url)?, http)?;
+        let url = environment.expand(url)?;
+        let mut sink = endpoint::sink(&url, http)?;
+        if let Some(envelope) = cloudevents {
+            sink = envelope.around(sink, Url::parse(&url)?.scheme, environment)?;
+        }
         if let Some(timeout) = timeout {
             sink = sink.timeout(duration("timeout", timeout)?);
         }

@@ -40,6 +40,7 @@
 //! | `timeout`, `retries`, `backoff`, `concurrency` | as in [`SinkSpec`]; durations as `"3s"`, `"500ms"` |
 //! | `on-down` | `"pause"` or `"dead-letter"`, as in [`OnSinkDown`] |
 //! | `headers`, `source`, `sign-with`, `public-only` | of an HTTP sink |
+//! | `cloudevents` | `"structured"`, `"binary"` (HTTP, Kafka, NATS), or a table of `mode`, `source` and `type`: what is sent are CloudEvents, as with `CloudEvents`, whose feature must be enabled |
 //!
 //! | URL | sink, whose feature must be enabled |
 //! | --- | --- |
@@ -59,7 +60,24 @@
 //! A route has the keys `to`, `coll`, `op`, `field` and `handler`, each a text or a list, and `equals`, a table of fields and
 //! values: as the methods of [`Route`]. Operations have the names that `#[on_change(..)]` has for them.
 
+/// What is there where a feature is enabled.
+macro_rules! with_feature {
+    ($feature:literal, $who:literal, $it:expr) => {{
+        #[cfg(feature = $feature)]
+        let it = $it;
+        #[cfg(not(feature = $feature))]
+        let it = Err(Error::configuration(concat!(
+            $who,
+            " needs the feature `",
+            $feature,
+            "`; enable it"
+        )));
+        it
+    }};
+}
+
 mod endpoint;
+mod envelope;
 mod environment;
 mod file;
 #[cfg_attr(
