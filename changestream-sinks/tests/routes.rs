@@ -8,7 +8,7 @@ use std::error::Error as _;
 
 use bson::doc;
 use changestream_core::{
-    Change, Error, HandlerError, HandlerSpec, Routes,
+    Change, Delivery, Error, HandlerError, HandlerSpec, Message, Routes,
     testing::{TestRuntime, change},
 };
 use changestream_sinks::routes;
@@ -138,7 +138,7 @@ async fn messages_go_where_the_table_says_in_every_form() {
 }
 
 #[tokio::test]
-async fn services_are_sent_cloud_events_where_the_table_says() {
+async fn services_are_sent_cloud_events_and_payloads_of_their_own() {
     let receiver = Receiver::start(|_| "").await;
     let url = receiver.url("");
     let table = format!(
@@ -153,9 +153,15 @@ async fn services_are_sent_cloud_events_where_the_table_says() {
         to = ["whole", "parts"]
         "#
     );
+    let half = |delivery: &Delivery| {
+        let id: f64 = delivery.message().parse_json()?;
+        Ok(Some(Message::json(&(id / 2.0))?))
+    };
+    let routes = routes::from_toml(&table).unwrap();
+    let routes = routes.map("whole", half).unwrap();
     let mut runtime = TestRuntime::builder()
         .handlers([handler()])
-        .routes(routes::from_toml(&table).unwrap())
+        .routes(routes)
         .build()
         .unwrap();
     runtime.send(order(7, "paid")).await;
@@ -172,7 +178,14 @@ async fn services_are_sent_cloud_events_where_the_table_says() {
         "application/cloudevents+json"
     );
     let event: serde_json::Value = serde_json::from_slice(&whole.body).unwrap();
-    assert_eq!(event["data"], 7);
+    assert_eq!(event["data"], 3.5);
+
+    let unknown = routes::from_toml(&table).and_then(|routes| routes.map("hole", half));
+    let error = chain(unknown);
+    assert!(
+        error.contains("no service `hole`") && error.contains("it has `parts`, `whole`"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::{
     error::Error,
     event::Operation,
     filter::{FieldPath, Filter, Selection, equal},
+    handler::HandlerError,
+    message::Message,
 };
 
 /// Which messages also go to some sinks, beside those that their handlers name with `to`.
@@ -265,5 +267,34 @@ impl Routes {
     pub fn route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
+    }
+
+    /// Sends to a service what `map` makes of each message, as [`SinkSpec::map`] does: a payload of its own for a service of a
+    /// table that was read from a file. What else the table says of the service, such as an envelope, comes after it.
+    ///
+    /// # Errors
+    ///
+    /// A configuration error when there is no such service.
+    pub fn map<F>(mut self, service: &str, map: F) -> Result<Self, Error>
+    where
+        F: Fn(&Delivery) -> Result<Option<Message>, HandlerError> + Clone + Send + Sync + 'static,
+    {
+        let named = self
+            .services
+            .iter_mut()
+            .find(|(name, _)| &**name == service);
+        let Some((_, sink)) = named else {
+            let names: Vec<_> = self
+                .services
+                .iter()
+                .map(|(name, _)| format!("`{name}`"))
+                .collect();
+            return Err(Error::configuration(format!(
+                "the table of routes has no service `{service}` to map the messages of; it has {}",
+                names.join(", ")
+            )));
+        };
+        sink.map_first(map);
+        Ok(self)
     }
 }

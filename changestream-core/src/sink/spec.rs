@@ -110,23 +110,20 @@ impl SinkSpec {
     /// });
     /// ```
     #[must_use]
-    pub fn map<F>(self, map: F) -> Self
+    pub fn map<F>(mut self, map: F) -> Self
     where
         F: Fn(&Delivery) -> Result<Option<Message>, HandlerError> + Clone + Send + Sync + 'static,
     {
-        self.layer(tower::layer::layer_fn(move |inner: BoxSink| {
-            let map = map.clone();
-            tower::service_fn(move |delivery: Delivery| {
-                let mapped = map(&delivery);
-                let inner = inner.clone();
-                async move {
-                    match mapped? {
-                        Some(message) => inner.oneshot(delivery.with_message(message)).await,
-                        None => Ok(()),
-                    }
-                }
-            })
-        }))
+        self.layers.push(mapping(map));
+        self
+    }
+
+    /// The same, before all that was set on the sink.
+    pub(crate) fn map_first<F>(&mut self, map: F)
+    where
+        F: Fn(&Delivery) -> Result<Option<Message>, HandlerError> + Clone + Send + Sync + 'static,
+    {
+        self.layers.insert(0, mapping(map));
     }
 
     /// Bounds each attempt at one delivery.
@@ -182,6 +179,25 @@ impl SinkSpec {
             .push(layer::shared(move |inner| boxed(layer.layer(inner))));
         self
     }
+}
+
+fn mapping<F>(map: F) -> SharedLayer<BoxSink>
+where
+    F: Fn(&Delivery) -> Result<Option<Message>, HandlerError> + Clone + Send + Sync + 'static,
+{
+    layer::shared(move |inner: BoxSink| {
+        let map = map.clone();
+        boxed(tower::service_fn(move |delivery: Delivery| {
+            let mapped = map(&delivery);
+            let inner = inner.clone();
+            async move {
+                match mapped? {
+                    Some(message) => inner.oneshot(delivery.with_message(message)).await,
+                    None => Ok(()),
+                }
+            }
+        }))
+    })
 }
 
 fn boxed<S>(sink: S) -> BoxSink

@@ -50,6 +50,21 @@ async fn a_connection_on_which_nothing_comes_back_is_made_anew() {
     assert_eq!(redis.ask::<String>("GET s").await, "second");
 }
 
+#[tokio::test]
+async fn a_connection_that_is_cut_is_made_anew_at_once() {
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.server.addr()).await.unwrap();
+    let sink = RedisSink::new(redis.server.uri_through(proxy.addr())).unwrap();
+    let sink = service(sink.response_timeout(10 * DEADLINE).set("s").unwrap());
+    send(&sink, of(1, "first")).await.unwrap();
+    proxy.cut().await;
+    if let Err(error) = send(&sink, of(1, "second")).await {
+        assert_eq!(error.disposition(), Disposition::Retry);
+        send(&sink, of(1, "second")).await.unwrap();
+    }
+    assert_eq!(redis.ask::<String>("GET s").await, "second");
+}
+
 /// As by a sink's timeout that is shorter than the connection's.
 #[tokio::test]
 async fn it_is_made_anew_although_every_delivery_is_given_up() {
