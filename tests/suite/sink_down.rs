@@ -169,13 +169,16 @@ async fn a_message_that_the_sink_fails_at_becomes_a_dead_letter_when_another_one
 
 #[tokio::test(start_paused = true)]
 async fn messages_for_a_part_that_is_not_there_wait_while_others_are_taken() {
+    let refused = Arc::new(AtomicU32::new(0));
     let sink = |taken: Arc<Mutex<Vec<i64>>>, on_down| {
         let begin = Instant::now();
+        let refused = Arc::clone(&refused);
         let service = service_fn(move |delivery: Delivery| {
-            let taken = Arc::clone(&taken);
+            let (taken, refused) = (Arc::clone(&taken), Arc::clone(&refused));
             async move {
                 let id = id(&delivery);
                 if id % 3 == 0 && begin.elapsed() < 10 * MINUTE {
+                    refused.fetch_add(1, SeqCst);
                     return Err(HandlerError::unavailable("no connection"));
                 }
                 taken.lock().expect("no panic").push(id);
@@ -185,9 +188,9 @@ async fn messages_for_a_part_that_is_not_there_wait_while_others_are_taken() {
         SinkSpec::new(service).on_down(on_down)
     };
     let batches = || {
-        let batches = (0..60).map(|batch| inserts(batch * 3..batch * 3 + 3));
+        let batches = (0..300).map(|batch| inserts(batch * 3..batch * 3 + 3));
         stream::iter(batches).then(|batch| async {
-            sleep(MINUTE / 4).await;
+            sleep(MINUTE / 30).await;
             batch
         })
     };
@@ -196,9 +199,16 @@ async fn messages_for_a_part_that_is_not_there_wait_while_others_are_taken() {
     assert_eq!(run([("sink", pausing)], batches()).await, [""; 0]);
     let mut taken = std::mem::take(&mut *taken.lock().expect("no panic"));
     let is_late = |id: &i64| id % 3 == 0;
-    assert!(!taken[..60].iter().any(is_late), "{taken:?}");
+    assert!(
+        !taken[..500].iter().any(is_late),
+        "one of them held others up"
+    );
     taken.sort_unstable();
-    assert_eq!(taken, Vec::from_iter(0..180));
+    assert_eq!(taken, Vec::from_iter(0..900));
+
+    // Three hundred of them, each for five minutes on average; 100,000 without a pause after their attempts.
+    let refused = refused.load(SeqCst);
+    assert!((1_000..30_000).contains(&refused), "{refused}");
 
     let letting_go = sink(Arc::default(), OnSinkDown::DeadLetter);
     assert!(!run([("sink", letting_go)], batches()).await.is_empty());

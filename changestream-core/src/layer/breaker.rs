@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tower::{Service, ServiceExt, service_fn};
 
@@ -35,7 +35,8 @@ impl<S> SinkService for S where
 
 /// What happens to the deliveries of a sink while it is down.
 ///
-/// A sink is down after five failures in a row that may be retried, until it takes a delivery or rejects one. Meanwhile one
+/// A sink is down after five failures in a row that may be retried, until it takes a delivery or rejects one; what is
+/// [unavailable](HandlerError::unavailable) does not count within ten seconds of an answer. Meanwhile one
 /// delivery at a time tries it, with waits of up to a second at first and up to a minute later, and a different one each
 /// time: a message that the receiver fails at does not stand before the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,7 @@ struct State {
     failed_trials: u32,
     /// What was taken, and what was rejected: that the receiver answers is what counts.
     answers: u64,
+    last_answer: Option<Instant>,
     /// Not before this is it tried again.
     next_trial: Instant,
 }
@@ -91,6 +93,8 @@ enum Admitted {
 
 impl Breaker {
     const THRESHOLD: u32 = 5;
+    /// So long after the last answer, what is unavailable is a part of the receiver.
+    const PARTLY: Duration = Duration::from_secs(10);
     /// Between trials.
     const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
@@ -113,6 +117,7 @@ impl Breaker {
                 failures: 0,
                 failed_trials: 0,
                 answers: 0,
+                last_answer: None,
                 next_trial: Instant::now(),
             }),
             is_back: Notify::new(),
@@ -181,6 +186,7 @@ impl Breaker {
         let Some(error) = failure else {
             (state.failures, state.failed_trials) = (0, 0);
             state.answers += 1;
+            state.last_answer = Some(Instant::now());
             if was_down {
                 tracing::info!(sink = %self.sink, "the sink is back");
                 self.health.sink_is_back(&self.sink);
@@ -188,6 +194,12 @@ impl Breaker {
             }
             return;
         };
+        let last_answer = state.last_answer.map(|answer| answer.elapsed());
+        if error.kind() == FailureKind::Unavailable
+            && last_answer.is_some_and(|ago| ago < Self::PARTLY)
+        {
+            return;
+        }
         state.failures = state.failures.saturating_add(1);
         if state.failures < self.threshold {
             return;
@@ -237,18 +249,26 @@ impl Breaker {
         service_fn(move |delivery: Delivery| {
             let (breaker, attempts) = (Arc::clone(&breaker), attempts.clone());
             async move {
+                let may_wait = breaker.on_down == OnSinkDown::Pause && delivery.turn().is_of_lane();
+                let mut unavailable = 0;
                 loop {
                     let answers = breaker.state().answers;
                     let result = attempts.clone().oneshot(delivery.clone()).await;
                     let is_down = breaker.state().answers == answers;
                     match &result {
-                        Err(error)
-                            if error.disposition() != Disposition::Reject
-                                && (is_down || error.kind() == FailureKind::Unavailable)
-                                && breaker.on_down == OnSinkDown::Pause
-                                && delivery.turn().is_of_lane() => {}
+                        Err(error) if may_wait && error.disposition() != Disposition::Reject => {
+                            if is_down {
+                                continue;
+                            }
+                            if error.kind() != FailureKind::Unavailable {
+                                return result;
+                            }
+                        }
                         _ => return result,
                     }
+                    // Others are answered: what is not there is not tried for each of its messages all the time.
+                    unavailable += 1;
+                    sleep(Self::BACKOFF.wait(unavailable)).await;
                 }
             }
         })
