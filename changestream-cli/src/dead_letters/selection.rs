@@ -1,5 +1,5 @@
-use changestream_core::{DeadLetterFilter, DeadLetterStore, DeadLetterSummary};
-use clap::Args;
+use changestream_core::{DeadLetterFilter, DeadLetterStore, DeadLetterSummary, FailureKind};
+use clap::{Args, builder::PossibleValuesParser};
 
 use super::PAGE;
 use crate::failure::Failure;
@@ -16,8 +16,12 @@ pub(crate) struct Selection {
     #[arg(long)]
     sink: Option<String>,
     /// Letters of this kind of failure
-    #[arg(long, value_parser = ["failed", "unavailable", "rejection", "oversize", "timeout", "panic"])]
+    #[arg(long, value_parser = kinds())]
     kind: Option<String>,
+}
+
+fn kinds() -> PossibleValuesParser {
+    FailureKind::ALL.iter().map(|kind| kind.as_str()).into()
 }
 
 impl Selection {

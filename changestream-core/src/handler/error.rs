@@ -60,7 +60,8 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub(crate) const ALL: [Self; 6] = [
+    /// Every kind.
+    pub const ALL: &[Self] = &[
         Self::Failed,
         Self::Unavailable,
         Self::Rejection,

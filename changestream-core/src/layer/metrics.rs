@@ -66,7 +66,8 @@ impl Meter {
         let labels = || self.labels.clone();
         Handles {
             calls: metrics::counter!("changestream_events_total", labels()),
-            failures: FailureKind::ALL.map(|kind| {
+            failures: std::array::from_fn(|kind| {
+                let kind = FailureKind::ALL[kind];
                 let mut labels = labels();
                 labels.push(Label::from_static_parts("kind", kind.as_str()));
                 metrics::counter!("changestream_errors_total", labels)

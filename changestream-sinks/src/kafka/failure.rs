@@ -62,12 +62,6 @@ pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> Handl
         BrokerTransportFailure | AllBrokersDown | Resolve => {
             HandlerError::unavailable(failed(format!("no connection to `{brokers}`")))
         }
-        LeaderNotAvailable
-        | NotLeaderForPartition
-        | NotEnoughReplicas
-        | NotEnoughReplicasAfterAppend => HandlerError::unavailable(failed(format!(
-            "the topic `{topic}` of `{brokers}` has too few brokers that are up"
-        ))),
         QueueFull => HandlerError::retry(failed(format!(
             "too much waits for `{brokers}` already; nothing was sent"
         ))),

@@ -35,13 +35,11 @@ impl Deliver {
         } = Plan::of(&delivery, &self.settings)?;
         drop(delivery);
         let are_all_removed = self.remove(patterns).await?;
-        let mut work = [Work::new(parts)];
-        self.send(&mut work).await?;
-        let [Work { failed, .. }] = work;
-        match failed {
-            Some(error) => Err(error),
-            None if are_all_removed => Ok(()),
-            None => Err(HandlerError::reject(format!(
+        let patience = self.settings.response_timeout;
+        self.nodes.send_one(parts, patience).await?;
+        match are_all_removed {
+            true => Ok(()),
+            false => Err(HandlerError::reject(format!(
                 "more than {} keys of `{}` match; so many were removed, and the others are still there",
                 self.settings.max_matches,
                 self.host()
@@ -66,7 +64,8 @@ impl Deliver {
             });
         let mut work: Vec<_> = work.collect();
         drop(deliveries);
-        self.send(&mut work).await?;
+        let patience = self.settings.response_timeout;
+        self.nodes.send(&mut work, patience).await?;
         let failed = work.into_iter().enumerate();
         let failed = failed.filter_map(|(place, work)| Some((place, work.failed?)));
         let failed: Vec<_> = failed.collect();
@@ -74,10 +73,6 @@ impl Deliver {
             true => Ok(()),
             false => Err(HandlerError::partial(failed)),
         }
-    }
-
-    async fn send(&self, work: &mut [Work]) -> Result<(), HandlerError> {
-        self.nodes.send(work, self.settings.response_timeout).await
     }
 
     /// Removes what matches; whether that was all of it.

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use changestream_core::HandlerError;
 
-use super::{connection::Connection, nodes::Nodes, plan::Plan, send::Work};
+use super::{connection::Connection, nodes::Nodes, plan::Plan};
 
 /// How many keys the server looks at for one request.
 const PAGE: usize = 500;
@@ -81,10 +81,7 @@ async fn remove(nodes: &Nodes, keys: Vec<Vec<u8>>, patience: Duration) -> Result
         unlink.arg(key);
         plan.add([unlink]);
     }
-    let mut work = [Work::new(plan.parts)];
-    nodes.send(&mut work, patience).await?;
-    let [Work { failed, .. }] = work;
-    failed.map_or(Ok(()), Err)
+    nodes.send_one(plan.parts, patience).await
 }
 
 #[cfg(test)]

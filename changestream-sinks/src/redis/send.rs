@@ -69,7 +69,7 @@ impl Nodes {
                     match outcome {
                         Outcome::Done(Ok(())) => {}
                         Outcome::Done(Err(error)) => {
-                            is_doubtful |= error.disposition() == Disposition::Retry;
+                            is_doubtful |= may_pass(&error);
                             work[place].fail(error);
                         }
                         Outcome::Elsewhere(redirect, part) => {
@@ -85,6 +85,18 @@ impl Nodes {
             self.doubt(&layout).await;
         }
         Ok(())
+    }
+
+    /// The work of one delivery.
+    pub(super) async fn send_one(
+        &self,
+        parts: VecDeque<Part>,
+        patience: Duration,
+    ) -> Result<(), HandlerError> {
+        let mut work = [Work::new(parts)];
+        self.send(&mut work, patience).await?;
+        let [Work { failed, .. }] = work;
+        failed.map_or(Ok(()), Err)
     }
 }
 

@@ -147,3 +147,17 @@ fn encryption(host: &str) -> Result<TlsConnector, Error> {
     })?;
     Ok(TlsConnector::from(Arc::new(tls::verified("a Redis sink")?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_another_one_does_not_name_is_at_the_host_of_that_or_unknown() {
+        let of = |host| Address::of_node(host, "asked", 7000).map(|address| address.to_string());
+        assert_eq!(of("10.0.0.3"), Some("10.0.0.3:7000".to_owned()));
+        assert_eq!(of("::1"), Some("[::1]:7000".to_owned()));
+        assert_eq!(of(""), Some("asked:7000".to_owned()));
+        assert_eq!(of("?"), None);
+    }
+}

@@ -4,7 +4,7 @@ use changestream_core::{Error, SinkSpec};
 
 use super::{file::HttpSettings, url::Url};
 
-/// The sink of a URL, by its scheme.
+/// The sink of a URL, which is this text, by its scheme.
 #[cfg_attr(
     not(all(
         feature = "http",
@@ -15,8 +15,11 @@ use super::{file::HttpSettings, url::Url};
     )),
     allow(unused_variables)
 )]
-pub(super) fn sink(text: &str, http_settings: HttpSettings) -> Result<SinkSpec, Error> {
-    let url = Url::parse(text)?;
+pub(super) fn sink(
+    text: &str,
+    url: Url<'_>,
+    http_settings: HttpSettings,
+) -> Result<SinkSpec, Error> {
     let scheme = url.scheme;
     if !matches!(scheme, "http" | "https") && !http_settings.is_empty() {
         return Err(Error::configuration(format!(

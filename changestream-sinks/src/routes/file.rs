@@ -88,10 +88,12 @@ impl Service {
             sign_with: keys.collect::<Result<_, _>>()?,
             public_only: *public_only,
         };
-        let url = environment.expand(url)?;
-        let mut sink = endpoint::sink(&url, http)?;
+        let text = environment.expand(url)?;
+        let url = Url::parse(&text)?;
+        let scheme = url.scheme;
+        let mut sink = endpoint::sink(&text, url, http)?;
         if let Some(envelope) = cloudevents {
-            sink = envelope.around(sink, Url::parse(&url)?.scheme, environment)?;
+            sink = envelope.around(sink, scheme, environment)?;
         }
         if let Some(timeout) = timeout {
             sink = sink.timeout(duration("timeout", timeout)?);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::{http::StatusCode, response::IntoResponse};
 use changestream_core::{
-    Disposition, HandlerError, HandlerSpec, SinkSpec,
+    Disposition, FailureKind, HandlerError, HandlerSpec, SinkSpec,
     testing::{TestRuntime, change, delivery},
 };
 use changestream_sinks::HttpSink;
@@ -131,6 +131,7 @@ async fn a_refused_connection_is_retried() {
     let sink = HttpSink::new(format!("http://{address}/secret-path?key=s3cret")).unwrap();
     let error = send(&sink, delivery(text("payload"))).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Retry);
+    assert_eq!(error.kind(), FailureKind::Unavailable);
     assert_eq!(error.to_string(), format!("no connection to `{address}`"));
     let chain = chain(&error);
     assert!(chain.contains("Connection refused"), "{chain}");

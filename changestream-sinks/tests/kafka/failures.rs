@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use changestream_core::{
     BoxSink, Delivery,
     Disposition::{self, Reject, Retry},
+    FailureKind,
 };
 use changestream_sinks::KafkaSink;
 use futures::future::join_all;
@@ -231,6 +232,7 @@ async fn brokers_that_are_out_of_reach_are_named_and_come_back() {
         .await
         .expect_err("nobody is there");
     assert_eq!(error.disposition(), Retry);
+    assert_eq!(error.kind(), FailureKind::Unavailable);
     let message = format!("no connection to `{}`", cluster.bootstrap_servers());
     assert_eq!(error.to_string(), message);
     cluster.broker_up(-1).expect("up");

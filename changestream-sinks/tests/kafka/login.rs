@@ -1,6 +1,6 @@
 //! Logins.
 
-use changestream_core::Disposition::Retry;
+use changestream_core::{Disposition::Retry, FailureKind};
 use changestream_sinks::KafkaSink;
 use changestream_testkit::KafkaServer;
 
@@ -19,6 +19,7 @@ async fn a_refused_login_is_retried_and_said() {
         .unwrap();
     let error = send(&service(sink), of(1, "1")).await.unwrap_err();
     assert_eq!(error.disposition(), Retry);
+    assert_eq!(error.kind(), FailureKind::Unavailable);
     let message = format!("`{}` refused the login", server.bootstrap());
     assert_eq!(error.to_string(), message, "{}", chain(&error));
     assert!(!format!("{error:?}").contains("s3cret"));

@@ -131,6 +131,7 @@ async fn a_wrong_password_is_told_and_not_shown() -> TestResult {
     let letters = deliver(MongoSink::upsert(&view), [(insert(1), json(doc! {}))]).await;
     let error = letters[0].error().join(": ");
     assert_eq!(letters[0].attempts(), 4, "{error}");
+    assert_eq!(letters[0].kind(), "unavailable");
     assert_eq!(
         error,
         "the server refuses the login of the sink to `shop.view`; mend its user, password or mechanism"
@@ -162,6 +163,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() -> TestResult {
     server.abort();
     let error = letters[0].error().join(": ");
     assert_eq!(letters[0].attempts(), 4, "{error}");
+    assert_eq!(letters[0].kind(), "unavailable");
     assert!(error.contains("invalid peer certificate"), "{error}");
     assert!(error.contains(&format!("localhost:{port}")), "{error}");
     Ok(())

@@ -1,7 +1,7 @@
 //! Who may connect.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use changestream_core::{Disposition, testing::delivery};
+use changestream_core::{Disposition, FailureKind, testing::delivery};
 use changestream_sinks::NatsSink;
 use changestream_testkit::NatsServer;
 use nkeys::KeyPair;
@@ -22,6 +22,7 @@ async fn refused(sink: NatsSink, server: &NatsServer) {
     for _ in 0..2 {
         let error = send(&sink, delivery(text("m"))).await.expect_err("refused");
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+        assert_eq!(error.kind(), FailureKind::Unavailable);
         assert_error(Err(error), Disposition::Retry, &message);
     }
 }

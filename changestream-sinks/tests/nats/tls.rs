@@ -1,6 +1,6 @@
 //! Encrypted connections.
 
-use changestream_core::{Disposition, testing::delivery};
+use changestream_core::{Disposition, FailureKind, testing::delivery};
 use changestream_sinks::NatsSink;
 use changestream_testkit::NatsServer;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -27,6 +27,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
         let sink = service(NatsSink::core(url, "shop").unwrap());
         let error = send(&sink, delivery(text("m"))).await.unwrap_err();
         assert_eq!(error.disposition(), Disposition::Retry);
+        assert_eq!(error.kind(), FailureKind::Unavailable);
         let message = format!("no connection to `{}`", server.addr());
         assert_eq!(error.to_string(), message);
         let chain = chain(&error);

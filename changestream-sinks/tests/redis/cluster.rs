@@ -1,23 +1,19 @@
 //! A Redis Cluster.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bson::doc;
 use changestream_core::{
-    Disposition, FailureKind, HandlerError, HandlerSpec, MemoryDeadLetters, Message, RawChange,
-    SinkSpec,
-    testing::{TestRuntime, change, delivery_of},
+    Disposition, FailureKind, Message,
+    testing::{change, delivery_of},
 };
 use changestream_sinks::RedisSink;
 use changestream_testkit::RedisServer;
-use futures::{StreamExt as _, future::join_all, stream};
+use futures::{StreamExt as _, future::join_all};
 use redis::{FromRedisValue, cluster_routing::Slot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{DEADLINE, Redis, assert_error, client, of, send, service};
+use crate::{DEADLINE, Redis, assert_error, client, history, of, send, service};
 
 const SLOTS: u16 = 16_384;
 
@@ -65,8 +61,7 @@ impl Cluster {
     /// The place of the node that has a key by the slots that it was given first.
     fn place_of(&self, key: &str) -> usize {
         let of_one = SLOTS.div_ceil(self.0.len() as u16);
-        let place = (0..SLOTS).find(|slot| Slot::new(*slot) == Some(Slot::for_key(key)));
-        (place.unwrap() / of_one).into()
+        (slot_of(key) / of_one).into()
     }
 
     fn node_of(&self, key: &str) -> &Redis {
@@ -87,6 +82,11 @@ impl Cluster {
     async fn size(&self) -> Vec<usize> {
         join_all(self.0.iter().map(|node| node.ask("DBSIZE"))).await
     }
+}
+
+fn slot_of(key: &str) -> u16 {
+    let slot = (0..SLOTS).find(|slot| Slot::new(*slot) == Some(Slot::for_key(key)));
+    slot.unwrap()
 }
 
 async fn start_node() -> Redis {
@@ -247,8 +247,7 @@ async fn keys_that_move_to_another_node_are_followed() {
     let sink = sink.hash("h{{0}}:{document_key._id}").unwrap();
     let sinks = [sink.clone(), sink.clone().atomic()].map(service);
     let several = service(sink.set("s{{0}}:{document_key._id}").unwrap().atomic());
-    let slot = (0..SLOTS).find(|slot| Slot::new(*slot) == Some(Slot::for_key("0")));
-    let slot = slot.unwrap();
+    let slot = slot_of("{0}");
     assert_eq!(cluster.place_of("{0}"), 2, "where the test takes it from");
     let payload = r#"{"a": 1, "b": null}"#;
     for sink in &sinks {
@@ -388,41 +387,10 @@ async fn a_cluster_whose_nodes_may_not_be_asked_for_is_said_to_be_one() {
     assert_eq!(cluster.get::<String>(&key).await, "m");
 }
 
-/// A delivery's document and the number of its event.
-fn read(payload: &str) -> (i32, i32) {
-    let payload: String = serde_json::from_str(payload).unwrap();
-    let (document, n) = payload.split_once('/').unwrap();
-    (document.parse().unwrap(), n.parse().unwrap())
-}
-
 #[tokio::test]
 async fn nothing_is_lost_when_nodes_are_killed_and_all_of_a_document_comes_in_order() {
-    const DOCUMENTS: i32 = 200;
-    const EACH: i32 = 50;
-    const IN_FLIGHT: usize = 512;
     let cluster = Cluster::start(3).await;
-    let letters = MemoryDeadLetters::default();
     let sink = cluster.sink().stream("x:{document_key._id}").unwrap();
-    let sink = SinkSpec::from(sink).backoff(Duration::from_millis(20));
-    let spec = HandlerSpec::new("send", |change: RawChange| async move {
-        let wrong = || HandlerError::reject("no update of the test");
-        let key = change.document_key().ok_or_else(wrong)?;
-        let update = change.update_description().ok_or_else(wrong)?;
-        let id: i32 = key.get("_id")?.unwrap_or_default();
-        let n: i32 = update.get("n")?.unwrap_or_default();
-        Ok::<_, HandlerError>(format!("{id}/{n}"))
-    });
-    let runtime = TestRuntime::builder()
-        .handlers([spec.collections(["products"]).to(["redis"])])
-        .sink("redis", sink)
-        .dead_letter_store(letters.clone())
-        .concurrency(64)
-        .in_flight_events(IN_FLIGHT)
-        .drain_deadline(Duration::from_secs(600))
-        .build()
-        .unwrap();
-    let update = |n, id| change::update("products").id(id).set("n", n);
-    let batches = (0..EACH).map(|n| (0..DOCUMENTS).map(|id| update(n, id)).collect::<Vec<_>>());
     let (_, watched) = cluster.key_at(1, |id| format!("x:{id}"));
     let len = async || -> i32 {
         let mut len = redis::cmd("XLEN");
@@ -432,40 +400,19 @@ async fn nothing_is_lost_when_nodes_are_killed_and_all_of_a_document_comes_in_or
     };
     let kills = async {
         for (kill, place) in [0, 2, 1].into_iter().enumerate() {
-            until(async || len().await >= (kill as i32 + 1) * EACH / 5).await;
+            until(async || len().await >= (kill as i32 + 1) * history::EACH / 5).await;
             cluster.0[place].server.kill().await.unwrap();
             cluster.0[place].server.restart().await.unwrap();
         }
     };
-    let running = async { tokio::join!(runtime.run(stream::iter(batches)), kills) };
-    timeout(Duration::from_secs(300), running).await.unwrap();
-    let letters = letters.letters();
-    assert!(letters.is_empty(), "{:?}", letters[0].error());
+    history::run(sink, kills).await;
 
-    let mut ids = BTreeSet::new();
-    let mut repeats = 0;
-    for document in 0..DOCUMENTS {
+    let mut all = Vec::new();
+    for document in 0..history::DOCUMENTS {
         let key = format!("x:{document}");
-        let mut range = redis::cmd("XRANGE");
-        range.arg(&[&*key, "-", "+"]);
-        let mut client = client(&cluster.node_of(&key).server.uri()).await;
-        let entries: Vec<(String, BTreeMap<String, String>)> =
-            range.query_async(&mut client).await.unwrap();
-        let mut came = Vec::new();
-        for (_, entry) in entries {
-            let (of, n) = read(&entry["payload"]);
-            assert_eq!(of, document);
-            match came.last() == Some(&n) {
-                true => {
-                    assert!(ids.contains(&entry["id"]), "a repeat has another id");
-                    repeats += 1;
-                }
-                false => came.push(n),
-            }
-            ids.insert(entry["id"].clone());
-        }
-        assert_eq!(came, (0..EACH).collect::<Vec<_>>(), "document {document}");
+        let entries = history::entries(&cluster.node_of(&key).server, &key).await;
+        assert!(entries.iter().all(|entry| entry.update().0 == document));
+        all.extend(entries);
     }
-    assert_eq!(ids.len(), (DOCUMENTS * EACH) as usize);
-    assert!(repeats <= 3 * IN_FLIGHT, "{repeats} repeats");
+    history::assert_all_came(all);
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod commands;
 mod connection;
 mod failures;
+mod history;
 mod outage;
 mod patterns;
 #[path = "../support/send.rs"]
