@@ -174,15 +174,15 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// The most events in flight, 1,024 by default: from when the stream comes to them until they and all
-    /// before them are done.
+    /// The most events in flight, 1,024 by default: from when the stream comes to them until they are done. One that
+    /// takes long lets so many others by, and as many as a checkpoint is about ([`checkpoint_events`](Self::checkpoint_events)).
     pub fn in_flight_events(mut self, events: usize) -> Self {
         self.config.in_flight_events = events;
         self
     }
 
-    /// The most bytes that the events in flight may have, 64 MiB by default. An event that is larger goes
-    /// alone.
+    /// The most bytes that the events in flight may have, with those that are done behind one of them, 64 MiB by default. An
+    /// event that is larger goes alone.
     pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
         self.config.in_flight_bytes = bytes;
         self

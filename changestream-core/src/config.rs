@@ -41,6 +41,12 @@ impl Config {
         self.concurrency.saturating_mul(4)
     }
 
+    /// How many events there are at most that no checkpoint tells of which was taken to be saved.
+    pub(crate) fn uncommitted_events(&self) -> u64 {
+        let in_flight = self.in_flight_events as u64;
+        self.checkpoint_events.saturating_add(in_flight)
+    }
+
     pub(crate) fn idle_checkpoint_interval(&self) -> Duration {
         self.checkpoint_interval.saturating_mul(Self::IDLE_FACTOR)
     }

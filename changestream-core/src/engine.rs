@@ -200,14 +200,11 @@ impl Drive {
         let (has_mark, passed) = self
             .lanes
             .tracker(|tracker| (tracker.has_low_water_mark(), tracker.passed()));
-        has_mark
-            && match passed {
-                0 => elapsed >= self.config.idle_checkpoint_interval(),
-                passed => {
-                    passed >= self.config.checkpoint_events
-                        || elapsed >= self.config.checkpoint_interval
-                }
-            }
+        let interval = match passed {
+            0 => self.config.idle_checkpoint_interval(),
+            _ => self.config.checkpoint_interval,
+        };
+        has_mark && elapsed >= interval || self.lanes.is_checkpoint_due()
     }
 
     fn measure_lag(&self, is_idle: bool) {

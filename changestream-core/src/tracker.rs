@@ -6,15 +6,18 @@ use crate::{event::RawChange, mutant, source::Mark};
 
 /// Holds the contiguous low-water mark: the last place before which nothing is unfinished.
 ///
-/// An event is in flight from when the stream comes to it until the mark passes it, so a slow one holds
-/// back those after it, done or not.
+/// A slow event holds back the mark for those after it, though they are done.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     /// Places not yet below the low-water mark, in stream order.
     in_flight: VecDeque<Entry>,
     /// The sequence number of the first of them.
     first: u64,
-    events: usize,
+    /// Events with handlers that have still to be done with them.
+    unfinished: usize,
+    /// Events that no mark which was taken tells of.
+    uncommitted: u64,
+    /// What the events have that the mark has not passed.
     bytes: usize,
     low_water_mark: Option<Mark>,
     /// Events that the mark passed since it was last taken.
@@ -37,13 +40,13 @@ impl Tracker {
     /// Takes note of an event that the stream has come to and that so many handlers want.
     pub(crate) fn begin(&mut self, change: &RawChange, handlers: usize) -> Sequence {
         let sequence = self.first + self.in_flight.len() as u64;
-        self.events += 1;
+        self.uncommitted += 1;
         self.bytes += change.size();
         let is_done = mutant::is_broken("commit_before_effect");
-        self.in_flight.push_back(Entry {
-            mark: Mark::Event(change.clone()),
-            open: if is_done { 0 } else { handlers },
-        });
+        let open = if is_done { 0 } else { handlers };
+        self.unfinished += usize::from(open > 0);
+        let mark = Mark::Event(change.clone());
+        self.in_flight.push_back(Entry { mark, open });
         self.advance();
         Sequence(sequence)
     }
@@ -77,6 +80,7 @@ impl Tracker {
         let entry = index.and_then(|index| self.in_flight.get_mut(index as usize));
         let entry = entry.expect("an event is in flight while a handler has it");
         entry.open -= 1;
+        self.unfinished -= usize::from(entry.open == 0);
         self.advance();
     }
 
@@ -88,7 +92,6 @@ impl Tracker {
             };
             self.first += 1;
             if let Mark::Event(change) = &mark {
-                self.events -= 1;
                 self.bytes -= change.size();
                 self.passed += 1;
                 self.newest = change.wall_time();
@@ -97,12 +100,12 @@ impl Tracker {
         }
     }
 
-    /// How many events are in flight.
+    /// How many events are in flight: handlers have still to be done with them.
     pub(crate) fn events(&self) -> usize {
-        self.events
+        self.unfinished
     }
 
-    /// How many bytes the events in flight have.
+    /// How many bytes the events have that are in flight, or done behind one that is.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -110,6 +113,11 @@ impl Tracker {
     /// How many events the low-water mark passed since it was last taken.
     pub(crate) fn passed(&self) -> u64 {
         self.passed
+    }
+
+    /// How many events no mark that was taken tells of: those it passed since, those in flight, and those done behind these.
+    pub(crate) fn uncommitted(&self) -> u64 {
+        self.uncommitted
     }
 
     /// When the oldest event in flight was written, or, with none in flight, the last one that was.
@@ -128,6 +136,7 @@ impl Tracker {
 
     /// Takes the low-water mark, if it moved since it was last taken.
     pub(crate) fn take_low_water_mark(&mut self) -> Option<Mark> {
+        self.uncommitted -= self.passed;
         self.passed = 0;
         self.low_water_mark.take()
     }
@@ -162,14 +171,13 @@ mod tests {
         tracker.done(c);
         tracker.done(b);
         assert_eq!(taken(&mut tracker), None);
-        assert_eq!(tracker.events(), 3, "done or not, they are in flight");
+        assert_eq!((tracker.events(), tracker.uncommitted()), (1, 3));
         tracker.done(a);
+        assert_eq!((tracker.events(), tracker.uncommitted()), (0, 3));
         assert_eq!(tracker.passed(), 3);
         assert_eq!(taken(&mut tracker).as_deref(), Some("c"));
-        assert_eq!(
-            (tracker.events(), tracker.bytes(), tracker.passed()),
-            (0, 0, 0)
-        );
+        assert_eq!((tracker.bytes(), tracker.passed()), (0, 0));
+        assert_eq!(tracker.uncommitted(), 0);
     }
 
     #[test]
@@ -188,6 +196,7 @@ mod tests {
         let wanted = tracker.begin(&event("wanted"), 1);
         tracker.begin(&event("unwanted"), 0);
         assert_eq!(taken(&mut tracker), None);
+        assert_eq!((tracker.events(), tracker.uncommitted()), (1, 2));
         tracker.done(wanted);
         assert_eq!(taken(&mut tracker).as_deref(), Some("unwanted"));
     }

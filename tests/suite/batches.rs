@@ -363,7 +363,7 @@ async fn after_a_crash_the_unfinished_items_come_again() -> TestResult {
     };
     scene.insert(1..6).await?;
     let runtime = start(true);
-    in_flight(&runtime, 3).await;
+    in_flight(&runtime, 1).await;
     eventually("what is done is saved", async || {
         let checkpoint = scene.checkpoint().await?;
         let second = second.lock().expect("no panic").clone();

@@ -163,20 +163,46 @@ async fn no_more_handlers_run_than_there_are_lanes() -> TestResult {
 }
 
 #[tokio::test]
+async fn no_more_events_are_in_flight_than_the_bound() -> TestResult {
+    let scene = Scene::new().await;
+    let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let gated = Arc::clone(&gate);
+    let handle = move |State(seen): State<Seen>, change: RawChange| {
+        let gate = Arc::clone(&gated);
+        async move {
+            seen.push(Event::of(&change, 1));
+            gate.acquire().await?.forget();
+            Ok::<_, HandlerError>(())
+        }
+    };
+    let handler = HandlerSpec::new("handler", handle).collections(["orders"]);
+    let builder = scene.runtime(&seen).concurrency(16).in_flight_events(8);
+    let runtime = Started::new(builder.handlers([handler.timeout(FOREVER)]));
+    scene.insert(0..30).await?;
+    seen.count(8).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(seen.ids().len(), 8);
+    gate.add_permits(30);
+    seen.all(0..30).await;
+    runtime.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_slow_first_event_lets_only_so_many_followers_by() -> TestResult {
     let scene = Scene::new().await;
     let (seen, gate) = (Seen::default(), Gate::closed());
     let start = || {
         let handler = gated(&gate, |event| event.id == Some(0));
         let builder = scene.runtime(&seen).concurrency(4).in_flight_events(8);
-        Started::new(builder.handlers([handler]))
+        Started::new(builder.checkpoint_events(10).handlers([handler]))
     };
     let runtime = start();
     scene.insert(0..30).await?;
-    seen.count(7).await;
+    seen.count(10 + 7).await;
     // Whatever else it might take, it would take before the next reply of the server, at most a second on.
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(seen.ids().len(), 7);
+    assert_eq!(seen.ids().len(), 10 + 7);
     runtime.crash().await;
     gate.open();
     let runtime = start();
@@ -184,7 +210,7 @@ async fn a_slow_first_event_lets_only_so_many_followers_by() -> TestResult {
     runtime.stop().await?;
     assert_eq!(
         seen.ids().len(),
-        7 + 30,
+        10 + 7 + 30,
         "no checkpoint passed the first event"
     );
     Ok(())

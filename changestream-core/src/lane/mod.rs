@@ -228,6 +228,11 @@ impl Lanes {
         });
     }
 
+    /// Whether a checkpoint is to be saved before more events come.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.shared.lock().is_checkpoint_due(&self.shared.config)
+    }
+
     /// Looks at the tracker.
     pub(crate) fn tracker<T>(&self, look: impl FnOnce(&mut Tracker) -> T) -> T {
         look(&mut self.shared.lock().tracker)
@@ -269,8 +274,7 @@ impl Shared {
 
     /// Whether an event can come to the lanes; if not, what can make room for it is begun.
     fn takes(&self, state: &mut State, change: &RawChange, is_alone: bool) -> bool {
-        if state.tracker.passed() >= self.config.checkpoint_events {
-            // More are done than one checkpoint should be about.
+        if state.is_checkpoint_due(&self.config) {
             return false;
         }
         let has_room = state.has_room_for(change, &self.config) && (!is_alone || state.is_idle());

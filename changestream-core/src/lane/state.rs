@@ -84,6 +84,7 @@ impl State {
         }
         let events = self.tracker.events();
         let has_room = events < config.in_flight_events
+            && self.tracker.uncommitted() < config.uncommitted_events()
             && self.tracker.bytes() + change.size() <= config.in_flight_bytes;
         if events == 0 || has_room || mutant::is_broken("unbounded") {
             return true;
@@ -215,16 +216,24 @@ impl State {
         self.has_more_rows && self.rows <= room / 2
     }
 
+    /// Whether a checkpoint is to be saved before more events come.
+    pub(super) fn is_checkpoint_due(&self, config: &Config) -> bool {
+        let passed = self.tracker.passed();
+        let is_full = self.tracker.uncommitted() >= config.uncommitted_events();
+        passed >= config.checkpoint_events || passed > 0 && is_full
+    }
+
     /// Whether the one who waits can go on, be it only to save a checkpoint.
     pub(super) fn has_come(&self, config: &Config) -> bool {
         let tracker = &self.tracker;
-        let is_due = tracker.passed() >= config.checkpoint_events;
+        let is_due = self.is_checkpoint_due(config);
         match self.waiting {
             Waiting::No => false,
             // Not at each event's end: whoever waits has many to bring.
             Waiting::ForRoom => {
                 is_due
                     || tracker.events() <= config.in_flight_events / 2
+                        && tracker.uncommitted() < config.uncommitted_events()
                         && tracker.bytes() <= config.in_flight_bytes / 2
             }
             Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,

@@ -158,8 +158,13 @@ async fn what_is_done_is_done_while_the_rest_is_retried() {
     assert!(stage.admit("orders", 1..=4));
     stage.next().await;
     sleep(SECOND).await;
-    let in_flight = stage.lanes.tracker(|tracker| tracker.events());
-    assert_eq!(in_flight, 2, "the third, and the one behind it");
+    let look = |tracker: &mut Tracker| (tracker.events(), tracker.passed());
+    let (in_flight, passed) = stage.lanes.tracker(look);
+    assert_eq!(
+        (in_flight, passed),
+        (1, 2),
+        "the fourth is done behind the third"
+    );
 }
 
 #[tokio::test(start_paused = true)]

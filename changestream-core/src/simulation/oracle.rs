@@ -278,9 +278,8 @@ impl Oracle {
         let mut state = self.lock();
         state.note(self, Happening::End("crash"));
         let config = &self.world.config;
-        // One checkpoint is being saved, one waits for that, one is due; and there is what is in flight.
-        let a_checkpoint = config.checkpoint_events + config.in_flight_events as u64;
-        let bound = 3 * a_checkpoint + config.in_flight_events as u64;
+        // One checkpoint is being saved, one waits for that, one is due.
+        let bound = 3 * config.uncommitted_events();
         let again = state.begun_after_checkpoint(&self.world);
         if again as u64 > bound {
             state.violate(format!("{again} events come again; at most {bound} may"));
@@ -374,11 +373,19 @@ impl State {
         if calls.len() > most {
             return Err(format!("{what}: {} calls at a time", calls.len()));
         }
-        let in_flight = &world.events[self.low..=event];
-        let bytes: usize = in_flight.iter().map(|event| event.change.size()).sum();
-        let count = in_flight.len();
-        if count > config.in_flight_events || count > 1 && bytes > config.in_flight_bytes {
-            return Err(format!("{what}: {count} events of {bytes} bytes in flight"));
+        let held = &world.events[self.low..=event];
+        let bytes: usize = held.iter().map(|event| event.change.size()).sum();
+        if held.len() > 1 && bytes > config.in_flight_bytes {
+            return Err(format!("{what}: {bytes} bytes in flight"));
+        }
+        let is_in_flight = |event: &usize| !is_done(world, &self.now, *event);
+        let in_flight = (self.low..=event).filter(is_in_flight).count();
+        if in_flight > config.in_flight_events {
+            return Err(format!("{what}: {in_flight} events in flight"));
+        }
+        if held.len() as u64 > config.uncommitted_events() {
+            let done = held.len() - in_flight;
+            return Err(format!("{what}: {done} events done behind one in flight"));
         }
         Ok(())
     }

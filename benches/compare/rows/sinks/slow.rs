@@ -20,9 +20,6 @@ use crate::{
 const SINKS: u64 = 10;
 const FAST_MS: u64 = 1;
 const SLOW_MS: u64 = 10 * FAST_MS;
-/// How many events the oldest one that is not done lets by: the default, and what lets ten times the latency be.
-const IN_FLIGHT: usize = 1_024;
-const MORE_IN_FLIGHT: usize = 8_192;
 
 pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
@@ -33,9 +30,8 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         backlog: Backlog::Empty,
         events: events / 10,
         contestants: vec![
-            Contestant::new("the tenth takes 1 ms", |job| run(job, FAST_MS, IN_FLIGHT)),
-            Contestant::new("the tenth takes 10 ms", |job| run(job, SLOW_MS, IN_FLIGHT)),
-            Contestant::new("10 ms, 8,192 in flight", |job| run(job, SLOW_MS, MORE_IN_FLIGHT)),
+            Contestant::new("the tenth takes 1 ms", |job| run(job, FAST_MS)),
+            Contestant::new("the tenth takes 10 ms", |job| run(job, SLOW_MS)),
         ],
         columns: vec![Measure::EventsPerSecond, Measure::ClientCpu],
         targets: vec![Target::rate(0.9)],
@@ -43,7 +39,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
     }
 }
 
-async fn run(job: Job, wait: u64, in_flight: usize) -> Result<Figures> {
+async fn run(job: Job, wait: u64) -> Result<Figures> {
     let changes = (0..job.events).map(|n| {
         let collection = name(n % SINKS);
         change::insert(&collection).id(n as i64).build()
@@ -51,7 +47,7 @@ async fn run(job: Job, wait: u64, in_flight: usize) -> Result<Figures> {
     let changes: Vec<RawChange> = changes.collect();
     let others = job.events - job.events.div_ceil(SINKS);
     let seen = Seen::expecting(others);
-    let mut builder = TestRuntime::builder().in_flight_events(in_flight);
+    let mut builder = TestRuntime::builder();
     for n in 0..SINKS {
         let wait = if n == 0 { wait } else { FAST_MS };
         let sink = SinkSpec::from(HttpSink::new(format!("{}{wait}", job.receiver()?))?);
