@@ -3,7 +3,7 @@ use std::any::type_name;
 use bson::RawDocument;
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Reads, Rejection};
+use super::{FromChange, Need, Needs, Reads, Rejection, wrong_field::wrong_field};
 use crate::handler::ChangeRequest;
 
 /// The document after the change, decoded.
@@ -38,23 +38,30 @@ pub(super) fn decode<T: DeserializeOwned>(
     what: &str,
     document: &RawDocument,
 ) -> Result<T, Rejection> {
-    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| {
-        let place = match wrong_field::<T>(document) {
-            Some(field) => format!(" at `{field}`"),
-            None => String::new(),
-        };
-        let wanted = type_name::<T>();
-        Rejection::decode(format!("{what} as `{wanted}`{place}"), error)
-    })
+    let read = |part: &[u8]| bson::deserialize_from_slice::<T>(part);
+    let rejected = |error| {
+        undecodable(what, type_name::<T>(), document, error, &|part| {
+            read(part).err()
+        })
+    };
+    read(document.as_bytes()).map_err(rejected)
 }
 
-/// The path of the field that does not decode, where it is one. Found by decoding once more, so that the
-/// usual case does not pay for it.
-fn wrong_field<T: DeserializeOwned>(document: &RawDocument) -> Option<String> {
-    let deserializer = bson::RawDeserializer::new(document.as_bytes()).ok()?;
-    let error = serde_path_to_error::deserialize::<_, T>(deserializer).err()?;
-    let path = error.path();
-    (path.iter().len() > 0).then(|| path.to_string())
+/// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding again, which
+/// the usual case does not pay for.
+fn undecodable(
+    what: &str,
+    wanted: &str,
+    document: &RawDocument,
+    error: bson::error::Error,
+    again: &dyn Fn(&[u8]) -> Option<bson::error::Error>,
+) -> Rejection {
+    let again = |part: &[u8]| again(part).map(|error| error.to_string());
+    let place = match wrong_field(document.as_bytes(), &again) {
+        Some(field) => format!(" at `{field}`"),
+        None => String::new(),
+    };
+    Rejection::decode(format!("{what} as `{wanted}`{place}"), error)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod reads;
 mod rejection;
 mod state;
 mod transaction;
+mod wrong_field;
 
 pub use batch::FromBatch;
 pub use change::Change;
