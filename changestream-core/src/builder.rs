@@ -209,7 +209,7 @@ impl<S, D> RuntimeBuilder<S, D> {
         self
     }
 
-    /// The most events in one reply of the server, 5,000 by default. A reply is bounded by 16 MB anyway,
+    /// The most events in one reply of the server, 3,000 by default. A reply is bounded by 16 MB anyway,
     /// and two are held at a time: the one worked on and the one read ahead. A large number costs a stream that is behind
     /// less; one that keeps up gets what there is, however little.
     pub fn batch_size(mut self, events: u32) -> Self {

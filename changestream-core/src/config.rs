@@ -64,7 +64,7 @@ impl Default for Config {
             checkpoint_interval: Duration::from_secs(1),
             checkpoint_events: 10_000,
             drain_deadline: Duration::from_secs(30),
-            batch_size: 5_000,
+            batch_size: 3_000,
             reply_timeout: Duration::from_secs(30),
             lease: Duration::from_secs(30),
             snapshot: Snapshot::default(),
