@@ -2,21 +2,19 @@
 //!
 //! `cargo bench --bench engine --all-features` prints time, events per second and allocations.
 
-use bytes::Bytes;
+mod events;
+
 use changestream::{
     Delivery, RuntimeBuilder,
     prelude::*,
-    testing::{
-        NoServer, TestRuntime,
-        change::{self, DATABASE},
-    },
+    testing::{NoServer, TestRuntime, change},
 };
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use futures::stream;
-use mongodb::bson::{DateTime, Document, Timestamp, doc, serialize_to_vec};
-use serde::Deserialize;
 use tokio::task::yield_now;
 use tower::service_fn;
+
+use events::{Item, replies};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -26,40 +24,6 @@ const BATCH: usize = 2_000;
 
 fn main() {
     divan::main();
-}
-
-/// As a server gives them: inserts of about 220 bytes, all of different documents.
-fn replies() -> Vec<Bytes> {
-    let events = (0..EVENTS).map(|n| {
-        let n = i64::try_from(n).expect("a number");
-        doc! {
-            "_id": { "_data": format!("8263{n:016X}") },
-            "operationType": "insert",
-            "clusterTime": Timestamp { time: 1_700_000_000, increment: 1 },
-            "wallTime": DateTime::from_millis(1_700_000_000_000),
-            "fullDocument": {
-                "_id": n, "sku": format!("SKU-{n:08}"), "name": format!("Item number {n}"),
-                "category": "household", "price": 9.99, "quantity": 7, "status": "active",
-                "description": "A small thing that is good to have about the house.",
-            },
-            "ns": { "db": DATABASE, "coll": "items" },
-            "documentKey": { "_id": n },
-        }
-    });
-    let events: Vec<_> = events.collect();
-    let reply = |events: &[Document]| {
-        let end = doc! { "_data": "8264" };
-        let cursor = doc! { "nextBatch": events, "postBatchResumeToken": end, "id": 1_i64 };
-        let reply = serialize_to_vec(&doc! { "cursor": cursor, "ok": 1.0 });
-        Bytes::from(reply.expect("BSON"))
-    };
-    events.chunks(BATCH).map(reply).collect()
-}
-
-#[derive(Deserialize)]
-struct Item {
-    price: f64,
-    quantity: i32,
 }
 
 #[on_change(coll = "items", op = "insert")]
@@ -113,7 +77,7 @@ fn run(bencher: Bencher<'_, '_>, builder: impl Fn() -> RuntimeBuilder<(), NoServ
         .enable_all()
         .build()
         .expect("a runtime");
-    let replies = replies();
+    let replies = replies(EVENTS, BATCH);
     bencher
         .counter(ItemsCount::new(EVENTS))
         .with_inputs(|| builder().build().expect("a runtime"))

@@ -21,12 +21,12 @@ mod error;
 mod event;
 mod extract;
 mod filter;
-#[cfg(any(fuzzing, test))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod gap;
 mod handler;
 mod health;
+#[cfg(any(fuzzing, test, feature = "testing"))]
+#[doc(hidden)]
+pub mod internals;
 mod json;
 mod key;
 mod lane;

@@ -60,21 +60,20 @@ impl Router {
     /// The places of the handlers that `change` goes to, in the order in which they were registered.
     pub(crate) fn route<'a>(&'a self, change: &'a RawChange) -> impl Iterator<Item = usize> + 'a {
         let candidate = Candidate::new(change);
-        self.routes(change)
+        self.routes(&candidate)
             .iter()
             .filter(move |route| route.filter.selects(&candidate))
             .map(|route| route.handler)
     }
 
-    fn routes(&self, change: &RawChange) -> &[Route] {
-        let name = change.database();
-        if name.is_empty() {
+    fn routes(&self, candidate: &Candidate<'_>) -> &[Route] {
+        if candidate.database.is_empty() {
             return &self.nameless;
         }
-        let Some(database) = self.databases.get(name) else {
+        let Some(database) = self.databases.get(candidate.database) else {
             return &[];
         };
-        match change.collection() {
+        match candidate.collection {
             Some(name) => database.collections.get(name).unwrap_or(&database.others),
             None => &database.nameless,
         }

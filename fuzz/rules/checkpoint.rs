@@ -1,7 +1,7 @@
 //! Any document is a checkpoint or an error. A checkpoint says where the stream goes on, and comes back as it was stored.
 
 use bson::Document;
-use changestream_core::{Checkpoint, fuzzing};
+use changestream_core::{Checkpoint, internals};
 
 pub(crate) fn check(data: &[u8]) {
     // By another way: the token is not looked into, and may be rubbish.
@@ -28,8 +28,8 @@ fn look_at(checkpoint: &Checkpoint) {
     let position = checkpoint.position.as_ref();
     assert!(position.is_some() || checkpoint.cluster_time().is_none());
     let kind = position.map(|position| position.kind());
-    let same = fuzzing::resumed(checkpoint, true);
-    let other = fuzzing::resumed(checkpoint, false);
+    let same = internals::resumed(checkpoint, true);
+    let other = internals::resumed(checkpoint, false);
     // With another pipeline it goes on from the time, where the token tells it.
     assert_eq!(same.is_empty(), position.is_none());
     match checkpoint.cluster_time() {

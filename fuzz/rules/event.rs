@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc, oid::ObjectId};
 use changestream_core::{
-    Change, FieldPath, FromChange, FullDocument, Message, PreImage, RawChange, fuzzing,
+    Change, FieldPath, FromChange, FullDocument, Message, PreImage, RawChange, internals,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ pub(crate) fn check(data: &[u8]) {
     look_at(&change);
     decode(&change);
 
-    let stored = RawChange::new(fuzzing::stored(&change)).expect("what is stored is an event");
+    let stored = RawChange::new(internals::stored(&change)).expect("what is stored is an event");
     assert_same(&stored, &change);
     for at in 0..4 {
         split_and_assemble(&change, at);
@@ -87,7 +87,7 @@ fn look_at(change: &RawChange) {
 
 /// Takes the documents in the ways that handlers do, and sends them on.
 fn decode(change: &RawChange) {
-    let request = fuzzing::request(change.clone());
+    let request = internals::request(change.clone());
     let order = FullDocument::<Order>::from_change(&request, &());
     if let Ok(FullDocument(order)) = &order {
         let _ = Message::json(order);
@@ -105,9 +105,9 @@ fn decode(change: &RawChange) {
     }
     for path in ["customer.id", "items", "_id"] {
         let path = FieldPath::new(path).expect("a path");
-        fuzzing::key(change, Some(&path));
+        internals::key(change, Some(&path));
     }
-    fuzzing::key(change, None);
+    internals::key(change, None);
 }
 
 /// Splits the event before its field number `at`, as the server would.
@@ -129,7 +129,7 @@ fn split_and_assemble(change: &RawChange, at: usize) {
         let split = RawDocumentBuf::try_from(&split).expect("a document");
         fragment.append(bson::cstr!("splitEvent"), split);
     }
-    let whole = fuzzing::assemble(&[&fragments[0], &fragments[1]]);
+    let whole = internals::assemble(&[&fragments[0], &fragments[1]]);
     let whole = whole.expect("both are there").expect("it is whole");
     assert_same(&whole, change);
 }

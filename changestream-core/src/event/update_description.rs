@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     bson_path::{self, Relation},
+    bson_walk::{ARRAY, DOCUMENT, Field, Fields},
     extract::Rejection,
 };
 
@@ -101,22 +102,34 @@ pub(crate) fn visit_changed_paths<'a, B>(
     description: &'a RawDocument,
     mut look: impl FnMut(&'a str) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
-    for (part, value) in description.iter().flatten() {
-        match (part.as_str(), value) {
-            ("updatedFields", RawBsonRef::Document(fields)) => {
-                let mut fields = fields.iter_elements().flatten();
-                fields.try_for_each(|field| look(field.key().as_str()))?;
+    let bytes = description.as_bytes();
+    for part in fields(bytes) {
+        match (part.name, part.element_type) {
+            _ if part.value.len() == EMPTY.len() => {}
+            (b"updatedFields", DOCUMENT) => {
+                let mut paths = fields(&bytes[part.value]).map(|field| field.name);
+                paths.try_for_each(|path| match str::from_utf8(path) {
+                    Ok(path) => look(path),
+                    Err(_) => ControlFlow::Continue(()),
+                })?;
             }
-            ("removedFields", RawBsonRef::Array(fields)) => {
-                removed_fields(fields).try_for_each(&mut look)?;
+            (b"removedFields", ARRAY) => {
+                let fields = description.get_array("removedFields").into_iter();
+                fields.flat_map(removed_fields).try_for_each(&mut look)?;
             }
-            ("truncatedArrays", RawBsonRef::Array(arrays)) => {
-                truncated_arrays(arrays).try_for_each(|array| look(array.field))?;
+            (b"truncatedArrays", ARRAY) => {
+                let arrays = description.get_array("truncatedArrays").into_iter();
+                let mut arrays = arrays.flat_map(truncated_arrays);
+                arrays.try_for_each(|array| look(array.field))?;
             }
             _ => {}
         }
     }
     ControlFlow::Continue(())
+}
+
+fn fields(document: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    Fields::of(document).into_iter().flatten().flatten()
 }
 
 fn removed_fields(fields: &RawArray) -> impl Iterator<Item = &str> {
@@ -139,7 +152,8 @@ fn truncated_arrays(arrays: &RawArray) -> impl Iterator<Item = TruncatedArray<'_
     })
 }
 
+const EMPTY: &[u8] = &[5, 0, 0, 0, 0];
+
 fn empty() -> &'static RawDocument {
-    const EMPTY: &[u8] = &[5, 0, 0, 0, 0];
     RawDocument::from_bytes(EMPTY).expect("five bytes are the empty document")
 }

@@ -13,6 +13,8 @@ use crate::{
 /// An event, with what several filters look at found once.
 pub(crate) struct Candidate<'a> {
     change: &'a RawChange,
+    pub(crate) database: &'a str,
+    pub(crate) collection: Option<&'a str>,
     changed_paths: OnceCell<SmallVec<[&'a str; 8]>>,
 }
 
@@ -24,12 +26,11 @@ impl Filter {
 
     /// The same.
     pub(crate) fn selects(&self, candidate: &Candidate<'_>) -> bool {
-        let change = candidate.change;
         match self {
-            Self::Operation(operations) => operations.contains(change.operation()),
-            Self::Database(database) => change.database() == database,
-            Self::Collection(collections) => change
-                .collection()
+            Self::Operation(operations) => operations.contains(candidate.change.operation()),
+            Self::Database(database) => candidate.database == database,
+            Self::Collection(collections) => candidate
+                .collection
                 .is_some_and(|name| collections.iter().any(|wanted| wanted == name)),
             Self::Changed(fields) => candidate.has_changed(fields),
             Self::And(filters) => filters.iter().all(|filter| filter.selects(candidate)),
@@ -43,6 +44,8 @@ impl<'a> Candidate<'a> {
     pub(crate) fn new(change: &'a RawChange) -> Self {
         Self {
             change,
+            database: change.database(),
+            collection: change.collection(),
             changed_paths: OnceCell::new(),
         }
     }

@@ -2,6 +2,8 @@
 //! has all its events in one order, and one batch of them under way.
 
 mod buffer;
+#[cfg(any(fuzzing, test, feature = "testing"))]
+mod pass;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,8 @@ use crate::{
 };
 
 pub(crate) use buffer::Receipt;
+#[cfg(any(fuzzing, test, feature = "testing"))]
+pub use pass::pass;
 pub(crate) use turn::Turn;
 
 use buffer::Buffer;

@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// The most that a lane takes at once.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 
 /// An event that a handler is done with.
-struct Done {
-    key: u64,
-    ticket: Ticket,
+pub(super) struct Done {
+    pub(super) key: u64,
+    pub(super) ticket: Ticket,
 }
 
 /// A call that is over.
@@ -158,7 +158,7 @@ impl Shared {
     }
 
     /// Of what a lane took, some is done, in this order; then one of this key may be under way, and the rest was not begun.
-    fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, under_way: Option<u64>) {
+    pub(super) fn settle(&self, done: Vec<Done>, rest: VecDeque<Work>, under_way: Option<u64>) {
         let mut state = self.lock();
         let begun_last = under_way.or_else(|| done.last().map(|done| done.key));
         state.give_back(rest, begun_last);

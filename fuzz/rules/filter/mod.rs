@@ -7,7 +7,7 @@ mod server;
 
 use arbitrary::{Result, Unstructured};
 use bson::{Bson, Document, doc};
-use changestream_core::{Filter, Operation, RawChange, fuzzing::Selections};
+use changestream_core::{Filter, Operation, RawChange, internals::Selections};
 use random::Random;
 
 pub(crate) fn check(data: &[u8]) {

@@ -1,5 +1,6 @@
-//! What the fuzz targets (`fuzz/`) reach and users do not. Built by `cargo fuzz`, which sets `cfg(fuzzing)`, and for the
-//! tests that feed the targets what is stored for them.
+//! What fuzz targets (`fuzz/`) and benchmarks (`benches/parts.rs`) reach and users do not: it may change at any time.
+//!
+//! Built by `cargo fuzz`, which sets `cfg(fuzzing)`, and with the feature `testing`.
 
 use std::{hash::DefaultHasher, sync::Arc};
 
@@ -16,14 +17,17 @@ use crate::{
     lane::Turn,
     route::Router,
     source::{Assembly, Position, Scope},
+    tracker::Tracker,
 };
+
+pub use crate::lane::pass;
 
 #[cfg(test)]
 mod tests;
 
 /// The first attempt at `change`, for extractors to be taken from.
 pub fn request(change: RawChange) -> ChangeRequest {
-    ChangeRequest::new(change, Arc::from("fuzzing"), Turn::default())
+    ChangeRequest::new(change, Arc::from("handler"), Turn::default())
 }
 
 /// The key of `change` as messages carry it. The bytes that part events among partitions are made on the way.
@@ -116,4 +120,15 @@ impl Selections {
     pub fn routed(&self, change: &RawChange) -> Vec<usize> {
         self.router.route(change).collect()
     }
+}
+
+/// Takes note of events, and then that they are done, the last one first; tells how many the low-water mark passed.
+pub fn track(changes: &[RawChange]) -> u64 {
+    let mut tracker = Tracker::default();
+    let begin = |change: &RawChange| tracker.begin(change, 1);
+    let begun: Vec<_> = changes.iter().map(begin).collect();
+    for sequence in begun.into_iter().rev() {
+        tracker.done(sequence);
+    }
+    tracker.passed()
 }

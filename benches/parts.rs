@@ -1,0 +1,123 @@
+//! The parts of the engine, each by itself and on one core.
+//!
+//! `cargo bench --bench parts --all-features` prints time and allocations of a thousand events, `benches/instructions` the
+//! instructions of one, which are the same whatever else the machine does.
+
+mod events;
+
+use std::hint::black_box;
+
+use changestream::{FieldPath, Filter, RawChange, prelude::*, testing::change};
+use changestream_core::internals::{Selections, pass, request, track};
+use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+
+use events::{Item, replies};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+const EVENTS: usize = 1_000;
+const COLLECTIONS: usize = 20;
+
+fn main() {
+    divan::main();
+}
+
+/// From a reply of the server to events, whose parts are found and not read.
+#[divan::bench]
+fn decode(bencher: Bencher<'_, '_>) {
+    let replies = replies(EVENTS, EVENTS);
+    measure(bencher, || change::of_reply(replies[0].clone()));
+}
+
+/// From an event to the two fields that a handler takes.
+#[divan::bench]
+fn document(bencher: Bencher<'_, '_>) {
+    let requests: Vec<_> = inserts().into_iter().map(request).collect();
+    measure(bencher, || {
+        for request in &requests {
+            let item = FullDocument::<Item>::from_change(request, &());
+            let FullDocument(item) = item.expect("an item");
+            black_box(item.price * f64::from(item.quantity));
+        }
+    });
+}
+
+/// Whether an update of five fields is of one that a handler is about.
+#[divan::bench]
+fn filter(bencher: Bencher<'_, '_>) {
+    let status = FieldPath::new("payment.status").expect("a path");
+    let filter = Filter::And(vec![
+        Filter::Operation(vec![Operation::Update]),
+        Filter::Changed(vec![status]),
+    ]);
+    let updates: Vec<_> = (0..EVENTS).map(update).collect();
+    measure(bencher, || {
+        updates
+            .iter()
+            .filter(|change| filter.matches(change))
+            .count()
+    });
+}
+
+/// From an update to its handlers, of so many on 20 collections.
+#[divan::bench(args = [20, 100])]
+fn route(bencher: Bencher<'_, '_>, handlers: usize) {
+    let handler = |n: usize| {
+        let handler = HandlerSpec::new(format!("handler_{n}"), async |_: RawChange| {
+            Ok::<_, HandlerError>(())
+        });
+        let handler = handler.collections([collection(n)]);
+        handler.fields([format!("field_{}", n / COLLECTIONS)])
+    };
+    let handlers = (0..handlers).map(handler).collect();
+    let selections = Selections::new(handlers, change::DATABASE).expect("handlers");
+    let updates: Vec<_> = (0..EVENTS).map(update).collect();
+    measure(bencher, || {
+        let routed = updates.iter().map(|change| selections.routed(change).len());
+        routed.sum::<usize>()
+    });
+}
+
+/// Onto so many lanes and off again, a hundred keys in turn.
+#[divan::bench(args = [1, 16])]
+fn lane(bencher: Bencher<'_, '_>, lanes: usize) {
+    let changes = inserts();
+    measure(bencher, || pass(&changes, 100, lanes));
+}
+
+/// Done in the order that holds back the low-water mark most.
+#[divan::bench]
+fn tracker(bencher: Bencher<'_, '_>) {
+    let changes = inserts();
+    measure(bencher, || track(&changes));
+}
+
+fn inserts() -> Vec<RawChange> {
+    let replies = replies(EVENTS, EVENTS);
+    change::of_reply(replies[0].clone()).expect("events")
+}
+
+fn update(n: usize) -> RawChange {
+    let update = change::update(&collection(n)).id(n as i64);
+    let update = (0..4).fold(update, |update, field| {
+        update.set(&format!("field_{field}"), 1)
+    });
+    update.set("payment.status", "paid").build()
+}
+
+fn collection(n: usize) -> String {
+    format!("items_{}", n % COLLECTIONS)
+}
+
+fn measure<T>(bencher: Bencher<'_, '_>, part: impl Fn() -> T + Sync) {
+    bencher
+        .counter(ItemsCount::new(EVENTS))
+        .bench_local(|| measured(&part));
+}
+
+/// What `benches/instructions` counts, by this name.
+#[inline(never)]
+fn measured<T>(part: &impl Fn() -> T) -> T {
+    black_box(part())
+}
