@@ -62,7 +62,11 @@ impl Connection {
 
     /// The connection, unless there is none at the moment.
     pub(super) async fn get(&self, name: &str) -> Result<(&Client, Since), HandlerError> {
-        let connected = self.made.get_or_try_init(|| self.connect(name)).await?;
+        let connected = match self.made.get() {
+            Some(connected) => connected,
+            // On the heap: each delivery would have to be large enough for it.
+            None => Box::pin(self.made.get_or_try_init(|| self.connect(name))).await?,
+        };
         let link = connected.link.clone();
         let losses = link.borrow().losses;
         let since = Since { link, losses };
