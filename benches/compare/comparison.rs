@@ -101,7 +101,8 @@ pub(crate) struct Task {
     /// The operation time before the backlog, in seconds, and the increment within that second.
     pub(crate) time: u32,
     pub(crate) increment: u32,
-    /// Where the receiver is, if there is one.
+    /// Where the receiver is, if there is one. Peers know of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) receiver: Option<String>,
     pub(crate) events: u64,
 }
