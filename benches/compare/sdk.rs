@@ -49,6 +49,12 @@ impl Seen {
     pub(crate) async fn all(&self) {
         self.0.all.notified().await;
     }
+
+    /// How many are not there.
+    pub(crate) fn missing(&self) -> u64 {
+        let seen = self.0.seen.load(Ordering::Relaxed);
+        self.0.expected.saturating_sub(seen)
+    }
 }
 
 #[on_change(coll = "items", op = "insert")]

@@ -41,7 +41,7 @@ impl Config {
         self.concurrency.saturating_mul(4)
     }
 
-    /// How many events there are at most that no checkpoint tells of which was taken to be saved.
+    /// The most events that were taken in and are in no checkpoint that is saved or about to be.
     pub(crate) fn uncommitted_events(&self) -> u64 {
         let in_flight = self.in_flight_events as u64;
         self.checkpoint_events.saturating_add(in_flight)

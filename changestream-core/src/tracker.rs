@@ -10,11 +10,11 @@ use crate::{event::RawChange, mutant, source::Mark};
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     /// Places not yet below the low-water mark, in stream order.
-    in_flight: VecDeque<Entry>,
+    entries: VecDeque<Entry>,
     /// The sequence number of the first of them.
     first: u64,
-    /// Events with handlers that have still to be done with them.
-    unfinished: usize,
+    /// Events that handlers have still to be done with.
+    in_flight: usize,
     /// Events that no mark which was taken tells of.
     uncommitted: u64,
     /// What the events have that the mark has not passed.
@@ -39,14 +39,14 @@ pub(crate) struct Sequence(u64);
 impl Tracker {
     /// Takes note of an event that the stream has come to and that so many handlers want.
     pub(crate) fn begin(&mut self, change: &RawChange, handlers: usize) -> Sequence {
-        let sequence = self.first + self.in_flight.len() as u64;
+        let sequence = self.first + self.entries.len() as u64;
         self.uncommitted += 1;
         self.bytes += change.size();
         let is_done = mutant::is_broken("commit_before_effect");
         let open = if is_done { 0 } else { handlers };
-        self.unfinished += usize::from(open > 0);
+        self.in_flight += usize::from(open > 0);
         let mark = Mark::Event(change.clone());
-        self.in_flight.push_back(Entry { mark, open });
+        self.entries.push_back(Entry { mark, open });
         self.advance();
         Sequence(sequence)
     }
@@ -58,7 +58,7 @@ impl Tracker {
             return;
         }
         let entry = Entry { mark: end, open: 0 };
-        match self.in_flight.back_mut() {
+        match self.entries.back_mut() {
             // Nothing but idle batches came since.
             Some(
                 last @ Entry {
@@ -66,7 +66,7 @@ impl Tracker {
                     ..
                 },
             ) => *last = entry,
-            _ => self.in_flight.push_back(entry),
+            _ => self.entries.push_back(entry),
         }
         self.advance();
     }
@@ -77,17 +77,17 @@ impl Tracker {
             return;
         }
         let index = sequence.0.checked_sub(self.first);
-        let entry = index.and_then(|index| self.in_flight.get_mut(index as usize));
+        let entry = index.and_then(|index| self.entries.get_mut(index as usize));
         let entry = entry.expect("an event is in flight while a handler has it");
         entry.open -= 1;
-        self.unfinished -= usize::from(entry.open == 0);
+        self.in_flight -= usize::from(entry.open == 0);
         self.advance();
     }
 
     /// Moves the low-water mark as far as it can go.
     fn advance(&mut self) {
-        while self.in_flight.front().is_some_and(|entry| entry.open == 0) {
-            let Some(Entry { mark, .. }) = self.in_flight.pop_front() else {
+        while self.entries.front().is_some_and(|entry| entry.open == 0) {
+            let Some(Entry { mark, .. }) = self.entries.pop_front() else {
                 return;
             };
             self.first += 1;
@@ -102,7 +102,7 @@ impl Tracker {
 
     /// How many events are in flight: handlers have still to be done with them.
     pub(crate) fn events(&self) -> usize {
-        self.unfinished
+        self.in_flight
     }
 
     /// How many bytes the events have that are in flight, or done behind one that is.
@@ -122,7 +122,7 @@ impl Tracker {
 
     /// When the oldest event in flight was written, or, with none in flight, the last one that was.
     pub(crate) fn oldest(&self) -> Option<SystemTime> {
-        let oldest = self.in_flight.iter().find_map(|entry| match &entry.mark {
+        let oldest = self.entries.iter().find_map(|entry| match &entry.mark {
             Mark::Event(change) => Some(change.wall_time()),
             Mark::Token(..) => None,
         });
@@ -216,7 +216,7 @@ mod tests {
         let mut tracker = Tracker::default();
         let event = tracker.begin(&event("event"), 1);
         (0..100).for_each(|n| tracker.end_of_batch(end(&n.to_string())));
-        assert_eq!(tracker.in_flight.len(), 2);
+        assert_eq!(tracker.entries.len(), 2);
         tracker.done(event);
         assert_eq!(taken(&mut tracker).as_deref(), Some("99"));
     }

@@ -131,7 +131,10 @@ async fn deliver(
     select! {
         biased;
         () = seen.all() => meter.stop(expected).await,
-        () = runtime.run(stream::iter(batches)) => Err("not all messages were delivered".into()),
+        () = runtime.run(stream::iter(batches)) => match seen.missing() {
+            0 => meter.stop(expected).await,
+            missing => Err(format!("{missing} messages were not delivered").into()),
+        },
     }
 }
 
