@@ -16,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::support::{Event, Scene, Seen, Started, TestResult, eventually};
+use crate::support::{self, Event, Scene, Seen, Started, TestResult, eventually};
 
 const FOREVER: Duration = Duration::from_secs(3600);
 
@@ -166,18 +166,8 @@ async fn no_more_handlers_run_than_there_are_lanes() -> TestResult {
 async fn no_more_events_are_in_flight_than_the_bound() -> TestResult {
     let scene = Scene::new().await;
     let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
-    let gated = Arc::clone(&gate);
-    let handle = move |State(seen): State<Seen>, change: RawChange| {
-        let gate = Arc::clone(&gated);
-        async move {
-            seen.push(Event::of(&change, 1));
-            gate.acquire().await?.forget();
-            Ok::<_, HandlerError>(())
-        }
-    };
-    let handler = HandlerSpec::new("handler", handle).collections(["orders"]);
     let builder = scene.runtime(&seen).concurrency(16).in_flight_events(8);
-    let runtime = Started::new(builder.handlers([handler.timeout(FOREVER)]));
+    let runtime = Started::new(builder.handlers([support::gated(&gate)]));
     scene.insert(0..30).await?;
     seen.count(8).await;
     sleep(Duration::from_secs(2)).await;

@@ -14,7 +14,7 @@ use mongodb::bson::{doc, rawdoc};
 use tokio::sync::Semaphore;
 
 use crate::support::{
-    Event, RUNTIME, Scene, Seen, Started, TestResult, eventually, recorder,
+    RUNTIME, Scene, Seen, Started, TestResult, eventually, gated, recorder,
     store::{Faults, FaultyLeases},
     within,
 };
@@ -84,21 +84,11 @@ async fn a_drain_longer_than_the_lease_keeps_it() -> TestResult {
     let leases = MongoLeases::new(&scene.database);
     let gate = Arc::new(Semaphore::new(0));
     let [seen, other] = [Seen::default(), Seen::default()];
-    let opened = Arc::clone(&gate);
-    let gated = move |State(seen): State<Seen>, change: RawChange| {
-        let gate = Arc::clone(&opened);
-        async move {
-            seen.push(Event::of(&change, 1));
-            gate.acquire().await?.forget();
-            Ok::<_, HandlerError>(())
-        }
-    };
-    let gated = HandlerSpec::new("gated", gated).collections(["orders"]);
     let builder = scene
         .runtime(&seen)
         .lease_store(leases.clone())
         .lease(LEASE);
-    let draining = Started::new(builder.handlers([gated.timeout(LONG)]));
+    let draining = Started::new(builder.handlers([gated(&gate)]));
     scene.insert([1]).await?;
     seen.all([1]).await;
     let standby = Started::new(replica(&scene, &other, leases.clone()).lease(LEASE));

@@ -56,8 +56,7 @@ fn undecodable(
     error: bson::error::Error,
     again: &dyn Fn(&[u8]) -> Option<bson::error::Error>,
 ) -> Rejection {
-    let again = |part: &[u8]| again(part).map(|error| error.to_string());
-    let place = match wrong_field(document.as_bytes(), &again) {
+    let place = match wrong_field(document.as_bytes(), &error, again) {
         Some(field) => format!(" at `{field}`"),
         None => String::new(),
     };

@@ -4,20 +4,23 @@
 
 use std::fmt::Write as _;
 
+use bson::error::Error;
+
 use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields};
 
 /// A field of no type that there is: decoding goes no further.
 const END: [u8; 2] = [0x66, 0];
 
-/// The path of the field at which decoding fails, as in `items[1].quantity`. `None` where it fails at none, as it does where
-/// one is missing.
+/// The path of the field at which decoding failed with `error`, as in `items[1].quantity`. `None` where it failed at none, as
+/// it does where one is missing.
 ///
-/// `error` tells how decoding fails, if it does.
+/// `again` decodes another document, and tells how that fails, if it does.
 pub(super) fn wrong_field(
     document: &[u8],
-    error: &dyn Fn(&[u8]) -> Option<String>,
+    error: &Error,
+    again: &dyn Fn(&[u8]) -> Option<Error>,
 ) -> Option<String> {
-    let whole = error(document)?;
+    let error = error.to_string();
     let mut path = String::new();
     let mut starts = Vec::new();
     let (mut place, mut element_type) = (0..document.len(), DOCUMENT);
@@ -27,7 +30,7 @@ pub(super) fn wrong_field(
         let fields = fields.collect::<Result<Vec<_>, _>>().ok()?;
         let is_passed = |field: &Field<'_>| {
             let part = up_to(document, &starts, field.value.end);
-            error(&part).as_ref() != Some(&whole)
+            again(&part).is_none_or(|other| other.to_string() != error)
         };
         let index = fields.partition_point(is_passed);
         let Some(field) = fields.get(index) else {
@@ -100,10 +103,9 @@ mod tests {
     }
 
     fn found<T: DeserializeOwned>(document: &RawDocumentBuf) -> Option<String> {
-        wrong_field(document.as_bytes(), &|part| {
-            let decoded = bson::deserialize_from_slice::<T>(part);
-            decoded.err().map(|error| error.to_string())
-        })
+        let again = |part: &[u8]| bson::deserialize_from_slice::<T>(part).err();
+        let error = again(document.as_bytes())?;
+        wrong_field(document.as_bytes(), &error, &again)
     }
 
     #[test]

@@ -18,7 +18,12 @@ use tokio::{
 };
 
 use crate::{
-    config::Config, engine::Engine, event::RawChange, mutant, snapshot::Rows, tracker::Tracker,
+    config::Config,
+    engine::{Engine, Registered},
+    event::RawChange,
+    mutant,
+    snapshot::Rows,
+    tracker::Tracker,
 };
 
 pub(crate) use buffer::Receipt;
@@ -82,27 +87,10 @@ struct Shared {
 
 impl Lanes {
     pub(crate) fn new(engine: Engine, config: Config) -> Self {
-        let limits = || engine.handlers.iter().map(|handler| handler.batch);
-        let largest = limits().flatten().map(|limits| limits.max).max();
-        let state = State {
-            buffers: match largest {
-                Some(_) => limits().map(|limits| limits.map(Buffer::new)).collect(),
-                None => Vec::new(),
-            },
-            ..State::default()
-        };
-        let shared = Arc::new(Shared {
-            config,
-            has_batches: largest.is_some(),
-            room_for_rows: config.rows_in_flight().max(largest.unwrap_or(0)),
-            state: Mutex::new(state),
-            ready: Notify::new(),
-            progress: Notify::new(),
-            buffered: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new(config, &engine.handlers));
         let mut workers = JoinSet::new();
         let mut aborts = Vec::new();
-        if largest.is_some() {
+        if shared.has_batches {
             aborts.push(workers.spawn(buffer::keep_time(Arc::clone(&shared))));
         }
         for _ in 0..config.concurrency {
@@ -272,6 +260,27 @@ impl Lanes {
 }
 
 impl Shared {
+    fn new(config: Config, handlers: &[Registered]) -> Self {
+        let limits = || handlers.iter().map(|handler| handler.batch);
+        let largest = limits().flatten().map(|limits| limits.max).max();
+        let state = State {
+            buffers: match largest {
+                Some(_) => limits().map(|limits| limits.map(Buffer::new)).collect(),
+                None => Vec::new(),
+            },
+            ..State::default()
+        };
+        Self {
+            config,
+            has_batches: largest.is_some(),
+            room_for_rows: config.rows_in_flight().max(largest.unwrap_or(0)),
+            state: Mutex::new(state),
+            ready: Notify::new(),
+            progress: Notify::new(),
+            buffered: Notify::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

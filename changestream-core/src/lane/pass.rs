@@ -1,25 +1,15 @@
-use std::{collections::VecDeque, sync::Mutex};
-
-use tokio::sync::Notify;
+use std::collections::VecDeque;
 
 use super::{
     AT_ONCE, Shared,
-    state::{State, Taken, Ticket},
+    state::{Taken, Ticket},
     worker::{Done, MOST},
 };
 use crate::{config::Config, event::RawChange};
 
 /// Brings events of so many keys to lanes, which take them and are done with them at once; tells how many.
 pub fn pass(changes: &[RawChange], keys: u64, lanes: usize) -> u64 {
-    let shared = Shared {
-        config: Config::default(),
-        room_for_rows: 0,
-        has_batches: false,
-        state: Mutex::new(State::default()),
-        ready: Notify::new(),
-        progress: Notify::new(),
-        buffered: Notify::new(),
-    };
+    let shared = Shared::new(Config::default(), &[]);
     for some in changes.chunks(AT_ONCE) {
         {
             let mut state = shared.lock();

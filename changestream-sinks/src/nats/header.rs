@@ -102,8 +102,7 @@ pub(super) fn stream(name: &str) -> Result<HeaderValue, Error> {
 }
 
 fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, String> {
-    let mut bytes = text.bytes();
-    let has_control = bytes.any(|byte| byte.is_ascii_control() && byte != b'\t');
+    let has_control = text.contains(|c: char| c.is_control() && c != '\t');
     let value = text.parse().ok().filter(|_| !has_control);
     value.ok_or_else(|| format!("the value of the NATS header `{name}` has control characters"))
 }

@@ -120,6 +120,10 @@ async fn a_header_that_is_not_valid_is_rejected() {
             "the value of the NATS header `X-Note` has control characters",
         ),
         (
+            text("m").header("X-Note", "a\u{85}b"),
+            "the value of the NATS header `X-Note` has control characters",
+        ),
+        (
             text("m").header("X-A\r\nX-B", "a"),
             r#""X-A\r\nX-B" is not a valid name of a NATS header"#,
         ),

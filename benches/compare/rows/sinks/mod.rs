@@ -130,11 +130,12 @@ async fn deliver(
     let meter = Meter::start(&job.client).await?;
     select! {
         biased;
-        () = seen.all() => meter.stop(expected).await,
-        () = runtime.run(stream::iter(batches)) => match seen.missing() {
-            0 => meter.stop(expected).await,
-            missing => Err(format!("{missing} messages were not delivered").into()),
-        },
+        () = seen.all() => {}
+        () = runtime.run(stream::iter(batches)) => {}
+    }
+    match seen.missing() {
+        0 => meter.stop(expected).await,
+        missing => Err(format!("{missing} messages were not delivered").into()),
     }
 }
 
