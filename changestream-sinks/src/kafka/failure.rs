@@ -24,6 +24,20 @@ pub(super) fn is_of_a_batch(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether it is the fault of records or of their topic: those of another may fare better.
+pub(super) fn is_of_a_topic(code: RDKafkaErrorCode) -> bool {
+    is_of_a_batch(code)
+        || matches!(
+            code,
+            InvalidTopic
+                | UnknownTopic
+                | UnknownTopicOrPartition
+                | UnknownTopicId
+                | UnknownPartition
+                | TopicAuthorizationFailed
+        )
+}
+
 /// Why a record was not acknowledged, and what happens next.
 pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> HandlerError {
     let failed = |message: String| SendError {
@@ -55,6 +69,17 @@ pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> Handl
                 "the user of the sink may not write to the topic `{topic}` of `{brokers}`; grant it `Write`"
             )))
         }
+        Fenced => HandlerError::unavailable(failed(format!(
+            "another producer took over the `transactional.id` of the sink at `{brokers}`; each process, and each sink in \
+             it, needs one of its own"
+        ))),
+        TransactionalIdAuthorizationFailed => HandlerError::retry(failed(format!(
+            "the user of the sink may not use its `transactional.id` at `{brokers}`; grant it `Write` and `Describe`"
+        ))),
+        InvalidTransactionTimeout => HandlerError::retry(failed(format!(
+            "`{brokers}` does not let a transaction take as long as `transaction.timeout.ms` of the sink; set it under the \
+             brokers' `transaction.max.timeout.ms`"
+        ))),
         Authentication | SaslAuthenticationFailed | UnsupportedSASLMechanism | IllegalSASLState => {
             HandlerError::unavailable(failed(format!("`{brokers}` refused the login")))
         }

@@ -1,13 +1,14 @@
+mod batch;
 mod failure;
 mod header;
 mod producer;
 mod settings;
 mod topic;
+mod transaction;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    future::Future,
     pin::Pin,
     sync::{
         Arc,
@@ -17,13 +18,16 @@ use std::{
 };
 
 use changestream_core::{Delivery, Error, HandlerError, SinkSpec, Template};
-use tower::Service;
+use tower::{Service, service_fn};
 
 use producer::{Failure, Record, Shared};
 use settings::Settings;
+use transaction::Transactions;
 
 /// How many deliveries a sink may have under way: batches are made of them.
 const CONCURRENCY: usize = 1024;
+/// How many of them go into one transaction: others gather meanwhile.
+const TRANSACTION: usize = CONCURRENCY / 2;
 
 /// Sends each message as one record to a Kafka topic, and counts it as delivered when all in-sync replicas have it.
 ///
@@ -45,6 +49,13 @@ const CONCURRENCY: usize = 1024;
 ///
 /// To these come the sink's own [`header`](Self::header)s, and the message's, which win over the sink's. A message with a
 /// header whose name is empty, has control characters, or is one of the first four, however it is written, is rejected.
+///
+/// # Transactions
+///
+/// With the [option](Self::option) `transactional.id`, messages that come while others are under way go into one
+/// transaction, up to 512 of them, and each topic's in one of its own. They count as delivered when it is committed, and
+/// consumers with `read_committed` never see an attempt that failed. A producer that comes later with the same id shuts
+/// out the one before: each process that runs at the same time, and each sink in it, needs one of its own.
 ///
 /// # Connections
 ///
@@ -86,6 +97,7 @@ struct Connection {
     /// For what was refused in a batch with others.
     alone: Shared,
     was_refused_in_a_batch: AtomicBool,
+    transactions: Transactions,
 }
 
 impl KafkaSink {
@@ -118,14 +130,14 @@ impl KafkaSink {
     /// | `partitioner` | `murmur2_random`, that of the Java clients |
     /// | `reconnect.backoff.max.ms` | 1000 |
     /// | `topic.metadata.propagation.max.ms` | 5000 |
+    /// | `transaction.timeout.ms` | 15000, where there is a `transactional.id` |
     ///
     /// # Errors
     ///
     /// A configuration error when there is no such property, when its value is not valid or does not go with the
     /// properties that are set, when it needs what is not built in, as `security.protocol` `ssl` does (the error
     /// says how to add it), or when the sink relies on another value: `acks`, `bootstrap.servers`,
-    /// `delivery.report.only.error`, `enable.gapless.guarantee`, `enable.idempotence`, `queuing.strategy`,
-    /// `transactional.id`. Whether properties of logins and of encryption go together shows at the first delivery.
+    /// `delivery.report.only.error`, `enable.gapless.guarantee`, `enable.idempotence`, `queuing.strategy`. Whether properties of logins and of encryption go together shows at the first delivery.
     pub fn option(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Result<Self, Error> {
         let mut settings = self.connection.settings.clone();
         settings.set(name.as_ref(), value.as_ref())?;
@@ -158,21 +170,28 @@ impl KafkaSink {
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<(), HandlerError> {
-        let message = delivery.message();
-        let names = message.headers().keys();
+        let topic = self.topic_of(delivery)?;
+        let record = || self.record(&topic, delivery);
+        self.connection.send(&topic, record).await
+    }
+
+    /// Where a delivery goes, if its headers may go along.
+    fn topic_of(&self, delivery: &Delivery) -> Result<String, HandlerError> {
+        let names = delivery.message().headers().keys();
         let checked = names.map(String::as_str).try_for_each(header::check);
         checked.map_err(HandlerError::reject)?;
-        let topic = topic::of(&self.topic, delivery)?;
-        let record = || {
-            let record = Record::to(&topic)
-                .payload(message.payload())
-                .headers(header::of(delivery, self.source.as_deref(), &self.headers));
-            match message.get_key() {
-                Some(key) => record.key(key),
-                None => record,
-            }
-        };
-        self.connection.send(&topic, record).await
+        topic::of(&self.topic, delivery)
+    }
+
+    fn record<'a>(&self, topic: &'a str, delivery: &'a Delivery) -> Record<'a> {
+        let message = delivery.message();
+        let record = Record::to(topic)
+            .payload(message.payload())
+            .headers(header::of(delivery, self.source.as_deref(), &self.headers));
+        match message.get_key() {
+            Some(key) => record.key(key),
+            None => record,
+        }
     }
 }
 
@@ -183,6 +202,7 @@ impl Connection {
             shared: Shared::new(settings.config(), timeout),
             alone: Shared::new(settings.config_without_batches(), timeout),
             was_refused_in_a_batch: AtomicBool::new(false),
+            transactions: Transactions::new(settings.config(), timeout),
             settings,
         }
     }
@@ -192,7 +212,6 @@ impl Connection {
         topic: &str,
         record: impl Fn() -> Record<'a>,
     ) -> Result<(), HandlerError> {
-        let brokers = &self.settings.brokers;
         let sent = match self.shared.send(&record).await {
             Err(Failure::Unacknowledged(code)) if failure::is_of_a_batch(code) => {
                 if !self.was_refused_in_a_batch.swap(true, Relaxed) {
@@ -204,23 +223,37 @@ impl Connection {
             }
             sent => sent,
         };
-        sent.map_err(|failure| match failure {
+        sent.map_err(|failure| self.judge(topic, &failure))
+    }
+
+    /// Why a record was not delivered, and what happens next.
+    fn judge(&self, topic: &str, failure: &Failure) -> HandlerError {
+        let brokers = &self.settings.brokers;
+        match failure {
             Failure::NoProducer(problem) => HandlerError::retry(format!(
                 "the options of the Kafka sink for `{brokers}` do not go together: {problem}"
             )),
             Failure::Unsent(code) | Failure::Unacknowledged(code) => {
-                failure::judge(brokers, topic, code)
+                failure::judge(brokers, topic, *code)
             }
-        })
+        }
     }
 }
 
 impl From<KafkaSink> for SinkSpec {
     fn from(sink: KafkaSink) -> Self {
         let sink = Arc::new(sink);
-        Self::new(KafkaService(Arc::clone(&sink)))
-            .renders([&sink.topic])
-            .concurrency(CONCURRENCY)
+        let spec = match sink.connection.settings.is_transactional() {
+            true => {
+                let sink = Arc::clone(&sink);
+                Self::batched(
+                    TRANSACTION,
+                    service_fn(move |batch| Arc::clone(&sink).send_all(batch)),
+                )
+            }
+            false => Self::new(KafkaService(Arc::clone(&sink))),
+        };
+        spec.renders([&sink.topic]).concurrency(CONCURRENCY)
     }
 }
 

@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::time::{Instant, sleep};
 
 /// Between tries where the queue is full.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) type Record<'a> = FutureRecord<'a, str, [u8]>;
 
@@ -30,8 +30,8 @@ pub(super) struct Shared {
 }
 
 #[derive(Clone)]
-struct Producer {
-    producer: FutureProducer<Observer>,
+pub(super) struct Producer {
+    pub(super) producer: FutureProducer<Observer>,
     observer: Observer,
     is_over: Arc<AtomicBool>,
 }
@@ -45,6 +45,25 @@ pub(super) enum Failure {
     Unsent(RDKafkaErrorCode),
     /// It was on its way: the verdict may be a broker's.
     Unacknowledged(RDKafkaErrorCode),
+}
+
+impl Failure {
+    /// What librdkafka or a broker says.
+    pub(super) fn code(&self) -> Option<RDKafkaErrorCode> {
+        match self {
+            Self::NoProducer(_) => None,
+            Self::Unsent(code) | Self::Unacknowledged(code) => Some(*code),
+        }
+    }
+
+    /// Whether it only says that something else in its transaction failed.
+    pub(super) fn is_of_another(&self) -> bool {
+        use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
+        matches!(
+            self,
+            Self::Unsent(State) | Self::Unacknowledged(PurgeInflight | PurgeQueue)
+        )
+    }
 }
 
 impl Shared {
@@ -74,22 +93,7 @@ impl Shared {
         if let Some(producer) = current.as_ref().filter(|producer| !producer.is_over()) {
             return Ok(producer.clone());
         }
-        let observer = Observer::default();
-        let mut config = self.config.clone();
-        // What is logged now, not when the sink was made.
-        config.log_level = ClientConfig::new().log_level;
-        let producer = config.create_with_context(observer.clone());
-        let producer = producer.map_err(|error| {
-            Failure::NoProducer(match error {
-                KafkaError::ClientCreation(problem) => problem,
-                error => error.to_string(),
-            })
-        })?;
-        let new = Producer {
-            producer,
-            observer,
-            is_over: Arc::default(),
-        };
+        let new = Producer::new(&self.config)?;
         let old = current.replace(new.clone());
         drop(current);
         if old.is_some() {
@@ -100,7 +104,30 @@ impl Shared {
 }
 
 impl Producer {
-    async fn send(&self, mut record: Record<'_>, patience: Duration) -> Result<(), Failure> {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, Failure> {
+        let observer = Observer::default();
+        let mut config = config.clone();
+        // What is logged now, not when the sink was made.
+        config.log_level = ClientConfig::new().log_level;
+        let producer = config.create_with_context(observer.clone());
+        let producer = producer.map_err(|error| {
+            Failure::NoProducer(match error {
+                KafkaError::ClientCreation(problem) => problem,
+                error => error.to_string(),
+            })
+        })?;
+        Ok(Self {
+            producer,
+            observer,
+            is_over: Arc::default(),
+        })
+    }
+
+    pub(super) async fn send(
+        &self,
+        mut record: Record<'_>,
+        patience: Duration,
+    ) -> Result<(), Failure> {
         let begin = Instant::now();
         let sending = loop {
             match self.producer.send_result(record) {
@@ -130,17 +157,29 @@ impl Producer {
         // librdkafka cannot tell what is there, and sends nothing any more.
         let fatal = self.producer.client().fatal_error();
         if fatal.is_some() || is_fenced(code) {
-            self.is_over.store(true, Relaxed);
+            self.end();
         }
         let cause = match code {
-            RDKafkaErrorCode::MessageTimedOut => self.observer.last(),
+            RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::OperationTimedOut => {
+                self.observer.last()
+            }
             RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue => fatal.map(|(code, _)| code),
             _ => None,
         };
         cause.unwrap_or(code)
     }
 
-    fn is_over(&self) -> bool {
+    /// Why a transaction failed.
+    pub(super) fn failed(&self, error: &KafkaError) -> Failure {
+        Failure::Unacknowledged(self.judge(code(error)))
+    }
+
+    /// Has nobody send with it any more.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }
 }
@@ -162,7 +201,7 @@ fn code(error: &KafkaError) -> RDKafkaErrorCode {
 
 /// Logs what librdkafka has to say, and keeps its last error for those whose time runs out meanwhile.
 #[derive(Clone, Default)]
-struct Observer(Arc<Mutex<Option<RDKafkaErrorCode>>>);
+pub(super) struct Observer(Arc<Mutex<Option<RDKafkaErrorCode>>>);
 
 impl Observer {
     fn last(&self) -> Option<RDKafkaErrorCode> {

@@ -25,7 +25,7 @@ const ALIASES: [(&str, &str); 6] = [
 ];
 
 /// What a user may change.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("client.id", "changestream"),
     // A key's next message waits that long too.
     ("linger.ms", "1"),
@@ -36,6 +36,8 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("reconnect.backoff.max.ms", "1000"),
     // So that a topic that is not there is told apart from a broker that does not answer.
     ("topic.metadata.propagation.max.ms", "5000"),
+    // Over all that a transaction here may take: readers wait that long for one whose process has died.
+    ("transaction.timeout.ms", "15000"),
 ];
 
 enum Rule {
@@ -48,7 +50,7 @@ enum Rule {
 }
 
 /// What a sink relies on.
-const RULES: [(&str, Rule); 7] = [
+const RULES: [(&str, Rule); 6] = [
     ("acks", Is(&["all", "-1"])),
     (
         "bootstrap.servers",
@@ -58,7 +60,6 @@ const RULES: [(&str, Rule); 7] = [
     ("enable.gapless.guarantee", Stays("false")),
     ("enable.idempotence", Is(&["true"])),
     ("queuing.strategy", Stays("fifo")),
-    ("transactional.id", Never("it sends without transactions")),
 ];
 
 /// What librdkafka is built without here, as it says, and the feature of `rdkafka` that adds it.
@@ -148,6 +149,9 @@ impl Settings {
                 "cannot be 0, without end: what a delivery has given up would be sent some time; name a time",
             ));
         }
+        if canonical == "transactional.id" && value.is_empty() {
+            return Err(refused("cannot be empty; name the process by it"));
+        }
         let mut alone = ClientConfig::new();
         let native = alone.set(canonical, value).create_native_config();
         let native = native.map_err(|error| refused(&problem(canonical, &error)))?;
@@ -205,6 +209,11 @@ impl Settings {
         let millis = self.properties.get("message.timeout.ms");
         let millis = millis.and_then(|millis| millis.parse().ok());
         Duration::from_millis(millis.unwrap_or_default())
+    }
+
+    /// Whether messages are sent in transactions.
+    pub(super) fn is_transactional(&self) -> bool {
+        self.properties.contains_key("transactional.id")
     }
 
     /// The names of the properties that the user set.

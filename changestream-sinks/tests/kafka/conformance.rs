@@ -16,12 +16,29 @@ const TOPIC: &str = "conformance";
 struct Broker {
     server: KafkaServer,
     reader: Reader,
+    options: &'static [(&'static str, &'static str)],
+}
+
+impl Broker {
+    async fn with_sink(options: &'static [(&'static str, &'static str)]) -> Self {
+        let server = KafkaServer::builder().durable().start().await;
+        let server = server.expect("a broker");
+        create_topic(&server.bootstrap(), TOPIC, 4).await;
+        Self {
+            reader: Reader::start(&server.bootstrap(), TOPIC, 4),
+            server,
+            options,
+        }
+    }
 }
 
 impl Receiver for Broker {
     fn sink(&self) -> SinkSpec {
-        let sink = KafkaSink::new(self.server.bootstrap(), TOPIC);
-        sink.expect("a sink").into()
+        let mut sink = KafkaSink::new(self.server.bootstrap(), TOPIC).expect("a sink");
+        for (name, value) in self.options {
+            sink = sink.option(name, value).expect("an option");
+        }
+        sink.into()
     }
 
     async fn received(&self) -> Vec<Bytes> {
@@ -41,9 +58,10 @@ impl Receiver for Broker {
 
 #[tokio::test]
 async fn the_sink_does_what_every_sink_must() {
-    let server = KafkaServer::builder().durable().start().await;
-    let server = server.expect("a broker");
-    create_topic(&server.bootstrap(), TOPIC, 4).await;
-    let reader = Reader::start(&server.bootstrap(), TOPIC, 4);
-    conformance::check(&Broker { server, reader }).await;
+    conformance::check(&Broker::with_sink(&[]).await).await;
+}
+
+#[tokio::test]
+async fn so_does_one_with_transactions() {
+    conformance::check(&Broker::with_sink(&[("transactional.id", "shop")]).await).await;
 }

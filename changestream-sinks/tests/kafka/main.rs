@@ -11,6 +11,7 @@ mod record;
 #[path = "../support/send.rs"]
 mod send;
 mod settings;
+mod transaction;
 
 use changestream_core::{
     Delivery, Disposition, HandlerError, Message,

@@ -45,14 +45,17 @@ impl Behind {
             proxy,
         }
     }
+
+    fn sink(&self) -> KafkaSink {
+        KafkaSink::new(self.proxy.addr().to_string(), TOPIC).expect("a sink")
+    }
 }
 
-/// Sends all updates through a runtime, and lets `fault` happen once 2,000 of them have arrived; what was read.
-async fn run<F>(proxy: &FaultProxy, reader: &Reader, fault: impl FnOnce() -> F) -> Vec<Read>
+/// Sends all updates through a runtime and this sink, and lets `fault` happen once 2,000 of them have arrived; what was read.
+async fn run<F>(sink: KafkaSink, reader: &Reader, fault: impl FnOnce() -> F) -> Vec<Read>
 where
     F: Future<Output = ()>,
 {
-    let sink = SinkSpec::from(KafkaSink::new(proxy.addr().to_string(), TOPIC).expect("a sink"));
     let letters = MemoryDeadLetters::default();
     let send = async |change: RawChange| {
         let n: Option<i32> = change
@@ -69,7 +72,7 @@ where
     let runtime = TestRuntime::builder()
         .handlers([handler])
         .in_flight_events(IN_FLIGHT)
-        .sink("kafka", sink)
+        .sink("kafka", SinkSpec::from(sink))
         .dead_letter_store(letters.clone())
         .drain_deadline(MINUTES)
         .build()
@@ -117,60 +120,57 @@ fn assert_all_in_order(read: &[Read]) {
     assert!(repeats <= IN_FLIGHT, "{repeats} came twice");
 }
 
+/// Kills the broker, and starts it again.
+async fn kill(behind: &Behind) {
+    // Tansu notes the sequence number of a batch before it stores the batch. Killed in between, it takes the batch
+    // for a duplicate that it has, which Kafka cannot: so it is cut off first.
+    behind.proxy.cut().await;
+    behind.proxy.refuse().await;
+    sleep(OUTAGE).await;
+    behind.server.kill().await.expect("killed");
+    behind.server.restart().await.expect("restarted");
+    behind.proxy.heal().await.expect("healed");
+}
+
 #[tokio::test]
 async fn nothing_is_lost_when_the_broker_is_killed() {
     let server = KafkaServer::builder().durable();
-    let server = server.start().await.expect("a broker");
-    let Behind {
-        server,
-        proxy,
-        reader,
-    } = Behind::proxy(server).await;
-    let read = run(&proxy, &reader, async || {
-        // Tansu notes the sequence number of a batch before it stores the batch. Killed in between, it takes the batch
-        // for a duplicate that it has, which Kafka cannot: so it is cut off first.
-        proxy.cut().await;
-        proxy.refuse().await;
-        sleep(OUTAGE).await;
-        server.kill().await.expect("killed");
-        server.restart().await.expect("restarted");
-        proxy.heal().await.expect("healed");
-    });
+    let behind = Behind::proxy(server.start().await.expect("a broker")).await;
+    let read = run(behind.sink(), &behind.reader, || kill(&behind));
+    assert_all_in_order(&read.await);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_in_transactions_when_the_broker_is_killed() {
+    let server = KafkaServer::builder().durable();
+    let behind = Behind::proxy(server.start().await.expect("a broker")).await;
+    let sink = behind.sink().option("transactional.id", "shop");
+    let read = run(sink.expect("an option"), &behind.reader, || kill(&behind));
     assert_all_in_order(&read.await);
 }
 
 #[tokio::test]
 async fn nothing_is_lost_when_the_network_fails() {
-    let server = KafkaServer::start().await.expect("a broker");
-    let Behind {
-        server: _server,
-        proxy,
-        reader,
-    } = Behind::proxy(server).await;
-    let read = run(&proxy, &reader, async || {
-        proxy.drop_replies().await.expect("dropped");
+    let behind = Behind::proxy(KafkaServer::start().await.expect("a broker")).await;
+    let read = run(behind.sink(), &behind.reader, async || {
+        behind.proxy.drop_replies().await.expect("dropped");
         sleep(Duration::from_millis(200)).await;
-        proxy.cut().await;
-        proxy.refuse().await;
+        behind.proxy.cut().await;
+        behind.proxy.refuse().await;
         sleep(OUTAGE).await;
-        proxy.heal().await.expect("healed");
+        behind.proxy.heal().await.expect("healed");
     });
     assert_all_in_order(&read.await);
 }
 
 #[tokio::test]
 async fn nothing_is_lost_when_a_connection_falls_silent() {
-    let server = KafkaServer::start().await.expect("a broker");
-    let Behind {
-        server: _server,
-        proxy,
-        reader,
-    } = Behind::proxy(server).await;
-    let read = run(&proxy, &reader, async || {
-        proxy.black_hole().await.expect("silent");
+    let behind = Behind::proxy(KafkaServer::start().await.expect("a broker")).await;
+    let read = run(behind.sink(), &behind.reader, async || {
+        behind.proxy.black_hole().await.expect("silent");
         // Longer than a record waits for its acknowledgement.
         sleep(Duration::from_secs(12)).await;
-        proxy.heal().await.expect("healed");
+        behind.proxy.heal().await.expect("healed");
     });
     assert_all_in_order(&read.await);
 }

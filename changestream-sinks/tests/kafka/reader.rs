@@ -22,6 +22,7 @@ use crate::DEADLINE;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub(crate) partition: i32,
+    pub(crate) offset: i64,
     pub(crate) key: Option<String>,
     pub(crate) payload: Option<Vec<u8>>,
     /// In their order.
@@ -37,6 +38,7 @@ impl Read {
             .flat_map(|headers| headers.iter());
         Self {
             partition: message.partition(),
+            offset: message.offset(),
             key: message.key().map(text),
             payload: message.payload().map(<[u8]>::to_vec),
             headers: headers

@@ -122,7 +122,6 @@ fn what_the_sink_relies_on_stays() {
             "metadata.broker.list",
             "the brokers are those of `KafkaSink::new`",
         ),
-        ("transactional.id", "it sends without transactions"),
     ] {
         let message =
             format!("the option {name:?} of a Kafka sink cannot be set: {reason}; remove it");
@@ -160,12 +159,31 @@ fn an_option_that_librdkafka_does_not_take_is_refused_at_once() {
             "cannot be 0, without end: what a delivery has given up would be sent some time; name a time",
         ),
         ("client.id", "a\0b", "has a NUL in its name or value"),
+        (
+            "transactional.id",
+            "",
+            "cannot be empty; name the process by it",
+        ),
     ] {
         assert_eq!(
             refused(sink().option(name, value)),
             format!("the option {name:?} of a Kafka sink {problem}")
         );
     }
+}
+
+#[test]
+fn a_message_may_not_outlast_its_transaction() {
+    let patient = |sink: KafkaSink| sink.option("message.timeout.ms", "60000");
+    assert!(patient(sink()).is_ok());
+    let transactional = sink().option("transactional.id", "shop").unwrap();
+    assert_eq!(
+        refused(patient(transactional.clone())),
+        "the option \"message.timeout.ms\" of a Kafka sink does not go with the others: `message.timeout.ms` must be set \
+         <= `transaction.timeout.ms`"
+    );
+    let longer = transactional.option("transaction.timeout.ms", "70000");
+    assert!(patient(longer.unwrap()).is_ok());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     KafkaServer, Mongod, NatsServer, RedisServer, ServerVersion, SinkServer,
     node::{self, Settings},
+    noida,
 };
 
 async fn assert_takes_another_port(
@@ -57,4 +58,10 @@ async fn tansu_takes_another_port() {
     let advertised = (Ipv4Addr::LOCALHOST, 9092).into();
     let args = |port, _: &_| Ok(KafkaServer::builder().args(port, advertised));
     assert_sink_server_takes_another_port(SinkServer::Tansu, args).await;
+}
+
+#[tokio::test]
+async fn noida_takes_another_port() {
+    let args = |port, dir: &_| Ok(noida::args(port, dir));
+    assert_sink_server_takes_another_port(SinkServer::Noida, args).await;
 }

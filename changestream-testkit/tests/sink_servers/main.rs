@@ -2,12 +2,26 @@
 
 mod kafka;
 mod nats;
+mod noida;
 mod redis;
 mod wire;
 
 /// What holds for every server.
 macro_rules! lifecycle_tests {
     ($server:ident, $wrong_argument:literal => $complaint:literal) => {
+        $crate::lifecycle_tests!($server);
+
+        #[tokio::test]
+        async fn a_wrong_argument_is_shown_with_the_log() {
+            let error = $server::builder().arg($wrong_argument).start().await;
+            let error = error.unwrap_err();
+            let died = matches!(error, changestream_testkit::Error::Died { .. });
+            assert!(died, "{error}");
+            let said = error.to_string();
+            assert!(said.contains($complaint), "{said}");
+        }
+    };
+    ($server:ident) => {
         #[tokio::test]
         async fn two_at_once_are_two() {
             let (one, other) = tokio::join!($server::start(), $server::start());
@@ -26,16 +40,6 @@ macro_rules! lifecycle_tests {
             let addr = server.addr();
             drop(server);
             assert!(std::net::TcpStream::connect(addr).is_err());
-        }
-
-        #[tokio::test]
-        async fn a_wrong_argument_is_shown_with_the_log() {
-            let error = $server::builder().arg($wrong_argument).start().await;
-            let error = error.unwrap_err();
-            let died = matches!(error, changestream_testkit::Error::Died { .. });
-            assert!(died, "{error}");
-            let said = error.to_string();
-            assert!(said.contains($complaint), "{said}");
         }
     };
 }
