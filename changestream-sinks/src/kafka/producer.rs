@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::time::{Instant, sleep};
 
 /// Between tries where the queue is full.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) type Record<'a> = FutureRecord<'a, str, [u8]>;
 

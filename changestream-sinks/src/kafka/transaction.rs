@@ -8,13 +8,9 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     producer::{FutureProducer, Producer as _},
 };
-use tokio::{
-    sync::Mutex,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
 
-use super::producer::{Failure, Observer, PAUSE, Producer, Record};
+use super::producer::{Failure, Observer, Producer, Record};
 
 /// How long librdkafka may take to notice that the time of a record has run out.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -80,7 +76,7 @@ fn drop_elsewhere(producer: Producer) {
 }
 
 impl Producer {
-    /// Commits what is `sent` meanwhile where all of it was acknowledged, else aborts it.
+    /// Commits what is sent meanwhile where all of it was acknowledged, else aborts it.
     async fn transaction(
         &self,
         sends: impl Future<Output = Vec<Result<(), Failure>>>,
@@ -111,7 +107,7 @@ impl Producer {
         done
     }
 
-    /// Has librdkafka do something about a transaction, which may take some time.
+    /// Has librdkafka do something about a transaction, which may take until the deadline: until then it tries again by itself.
     ///
     /// The producer is over where librdkafka does not say how to go on.
     async fn call(
@@ -119,24 +115,18 @@ impl Producer {
         call: fn(&FutureProducer<Observer>, Duration) -> KafkaResult<()>,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        loop {
-            let producer = self.producer.clone();
-            let left = deadline.saturating_duration_since(Instant::now());
-            let called = spawn_blocking(move || call(&producer, left)).await;
-            let error = match called {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => error,
-                Err(_ended) => KafkaError::Canceled,
-            };
-            match &error {
-                KafkaError::Transaction(error) if error.txn_requires_abort() => {}
-                KafkaError::Transaction(error) if error.is_retriable() && !left.is_zero() => {
-                    sleep(PAUSE).await;
-                    continue;
-                }
-                _ => self.end(),
-            }
-            return Err(self.failed(&error));
+        let producer = self.producer.clone();
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let called = spawn_blocking(move || call(&producer, timeout)).await;
+        let error = match called {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_ended) => KafkaError::Canceled,
+        };
+        match &error {
+            KafkaError::Transaction(error) if error.txn_requires_abort() => {}
+            _ => self.end(),
         }
+        Err(self.failed(&error))
     }
 }

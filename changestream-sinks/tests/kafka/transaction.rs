@@ -133,13 +133,14 @@ async fn what_a_killed_process_left_undone_holds_nobody_up_and_is_not_seen() {
         .expect("sent");
     killed.flush(DEADLINE).expect("acknowledged");
 
-    let reader = Reader::start(&broker.bootstrap(), TOPIC, 1);
     send(&service(sink(&broker.bootstrap())), of(1, "1"))
         .await
         .expect("delivered");
-    assert_eq!(texts(&reader.read(1).await), ["1"]);
-    // It is there for those who ask for all.
-    assert_eq!(reader.so_far()[0].offset, 2);
+    // noida-db shows nothing more to readers that it had wait for the end of a transaction.
+    let read = committed(&broker, 1).await;
+    assert_eq!(texts(&read), ["1"]);
+    // What was left undone, and its end, are before it.
+    assert_eq!(read[0].offset, 2);
 }
 
 /// Brokers that fail on demand, and a topic of one partition.
@@ -177,13 +178,14 @@ async fn what_passes_by_itself_is_no_failure() {
             Api::AddPartitionsToTxn,
             RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
         ),
+        (Api::Produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
         (Api::EndTxn, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
         (Api::EndTxn, RD_KAFKA_RESP_ERR__TRANSPORT),
-        (Api::Produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
+        (Api::EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS),
     ] {
         let cluster = mock();
         let service = service(sink(&cluster.bootstrap_servers()));
-        cluster.request_errors(api, &[error; 2]);
+        cluster.request_errors(api, &[error; 4]);
         for id in 1..=2 {
             send(&service, of(id, "m"))
                 .await
@@ -229,6 +231,21 @@ async fn a_transaction_that_is_given_up_holds_up_no_other() {
         .broker_round_trip_time(-1, Duration::ZERO)
         .expect("fast");
     send(&service, of(2, "2")).await.expect("delivered");
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_does_not_come_is_retried() {
+    let cluster = mock();
+    let sink = sink(&cluster.bootstrap_servers()).option("message.timeout.ms", "1000");
+    let service = service(sink.expect("an option"));
+    cluster.request_errors(
+        Api::EndTxn,
+        &[RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 1000],
+    );
+    let error = send(&service, of(1, "1")).await.expect_err("no commit");
+    assert_eq!(error.disposition(), Retry);
+    cluster.clear_request_errors(Api::EndTxn);
+    send(&service, of(1, "1")).await.expect("delivered");
 }
 
 /// How a delivery fares where brokers answer requests of this kind like this.
