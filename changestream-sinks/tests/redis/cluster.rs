@@ -18,13 +18,23 @@ use crate::{DEADLINE, Redis, assert_error, client, history, of, send, service};
 const SLOTS: u16 = 16_384;
 
 /// Nodes that share the slots evenly, in their order.
-struct Cluster(Vec<Redis>);
+pub(crate) struct Cluster {
+    nodes: Vec<Redis>,
+    /// Where others meet the first one.
+    port: u16,
+}
 
 impl Cluster {
     async fn start(nodes: u16) -> Self {
-        let cluster = Self(join_all((0..nodes).map(|_| start_node())).await);
-        for (node, epoch) in cluster.0.iter().zip(1..) {
-            let of_one = SLOTS.div_ceil(nodes);
+        let nodes = join_all((0..nodes).map(|_| start_node())).await;
+        let port = nodes[0].server.port();
+        Self::of(nodes, port).await
+    }
+
+    pub(crate) async fn of(nodes: Vec<Redis>, port: u16) -> Self {
+        let cluster = Self { nodes, port };
+        let of_one = SLOTS.div_ceil(cluster.nodes.len() as u16);
+        for (node, epoch) in cluster.nodes.iter().zip(1..) {
             let (begin, end) = ((epoch - 1) * of_one, (epoch * of_one).min(SLOTS) - 1);
             let _: () = node
                 .ask(&format!("CLUSTER ADDSLOTSRANGE {begin} {end}"))
@@ -32,15 +42,15 @@ impl Cluster {
             let _: () = node.ask(&format!("CLUSTER SET-CONFIG-EPOCH {epoch}")).await;
             cluster.meet(node).await;
         }
-        for node in &cluster.0 {
+        for node in &cluster.nodes {
             cluster.wait_for_slots(node).await;
         }
         cluster
     }
 
     async fn meet(&self, node: &Redis) {
-        let port = self.0[0].server.port();
-        let _: () = node.ask(&format!("CLUSTER MEET 127.0.0.1 {port}")).await;
+        let meet = format!("CLUSTER MEET 127.0.0.1 {}", self.port);
+        let _: () = node.ask(&meet).await;
     }
 
     /// Until a node knows who has which slot, and takes what it has.
@@ -55,17 +65,17 @@ impl Cluster {
 
     /// A sink that is told of one node.
     fn sink(&self) -> RedisSink {
-        self.0[0].sink()
+        self.nodes[0].sink()
     }
 
     /// The place of the node that has a key by the slots that it was given first.
     fn place_of(&self, key: &str) -> usize {
-        let of_one = SLOTS.div_ceil(self.0.len() as u16);
+        let of_one = SLOTS.div_ceil(self.nodes.len() as u16);
         (slot_of(key) / of_one).into()
     }
 
     fn node_of(&self, key: &str) -> &Redis {
-        &self.0[self.place_of(key)]
+        &self.nodes[self.place_of(key)]
     }
 
     /// The first of these keys that a node has.
@@ -79,8 +89,8 @@ impl Cluster {
         self.node_of(key).ask(&format!("GET {key}")).await
     }
 
-    async fn size(&self) -> Vec<usize> {
-        join_all(self.0.iter().map(|node| node.ask("DBSIZE"))).await
+    pub(crate) async fn size(&self) -> Vec<usize> {
+        join_all(self.nodes.iter().map(|node| node.ask("DBSIZE"))).await
     }
 }
 
@@ -89,16 +99,19 @@ fn slot_of(key: &str) -> u16 {
     slot.unwrap()
 }
 
+/// What a node is started with.
+pub(crate) const OPTIONS: [(&str, &str); 4] = [
+    ("--cluster-enabled", "yes"),
+    ("--cluster-node-timeout", "1000"),
+    ("--cluster-require-full-coverage", "no"),
+    ("--repl-diskless-sync-delay", "0"),
+];
+
 async fn start_node() -> Redis {
-    let mut server = RedisServer::builder();
-    for (name, value) in [
-        ("--cluster-enabled", "yes"),
-        ("--cluster-node-timeout", "1000"),
-        ("--cluster-require-full-coverage", "no"),
-        ("--repl-diskless-sync-delay", "0"),
-    ] {
-        server = server.arg(name).arg(value);
-    }
+    let server = RedisServer::builder();
+    let server = OPTIONS
+        .into_iter()
+        .fold(server, |server, (name, value)| server.arg(name).arg(value));
     Redis::of(server.start().await.unwrap()).await
 }
 
@@ -146,7 +159,7 @@ async fn every_node_is_sent_what_it_has() {
     let size = cluster.size().await;
     assert_eq!(size.iter().sum::<usize>(), 300);
     assert!(size.iter().all(|size| *size > 50), "{size:?}");
-    for node in &cluster.0 {
+    for node in &cluster.nodes {
         assert_eq!(redirects(node).await, None);
     }
 
@@ -186,7 +199,7 @@ async fn what_matches_is_removed_from_every_node() {
     let few = service(sink.max_matches(900));
     let message = format!(
         "more than 900 keys of `{}` match; so many were removed, and the others are still there",
-        cluster.0[0].server.addr()
+        cluster.nodes[0].server.addr()
     );
     assert_error(send(&few, of(1, "m")).await, Disposition::Reject, &message);
     assert_eq!(cluster.size().await.iter().sum::<usize>(), 1100);
@@ -197,18 +210,20 @@ async fn what_is_told_later_is_done_later_at_whichever_node() {
     let cluster = Cluster::start(3).await;
     let (_, slow) = cluster.key_at(2, key);
     let (_, fast) = cluster.key_at(0, key);
-    let _: () = cluster.0[2].ask(&format!("SET {slow} x")).await;
-    let _: () = cluster.0[0].ask(&format!("SET {fast} x")).await;
-    let client = redis::Client::open(cluster.0[1].server.uri()).unwrap();
+    let _: () = cluster.nodes[2].ask(&format!("SET {slow} x")).await;
+    let _: () = cluster.nodes[0].ask(&format!("SET {fast} x")).await;
+    let client = redis::Client::open(cluster.nodes[1].server.uri()).unwrap();
     let mut subscription = client.get_async_pubsub().await.unwrap();
     subscription.subscribe("changed").await.unwrap();
     let sink = cluster.sink().unlink([slow.clone(), fast]).unwrap();
     let sink = service(sink.publish("changed").unwrap());
-    let _: () = cluster.0[2].ask("CLIENT PAUSE 500 WRITE").await;
+    let _: () = cluster.nodes[2].ask("CLIENT PAUSE 500 WRITE").await;
     let hearing = async {
         let heard = timeout(DEADLINE, subscription.on_message().next()).await;
         heard.unwrap().unwrap();
-        cluster.0[2].ask::<bool>(&format!("EXISTS {slow}")).await
+        cluster.nodes[2]
+            .ask::<bool>(&format!("EXISTS {slow}"))
+            .await
     };
     let (is_there, ()) = tokio::join!(hearing, send_ok(&sink, 1, "m"));
     assert!(!is_there, "it was told before it was done");
@@ -240,7 +255,7 @@ async fn what_is_done_at_once_is_at_one_node() {
 #[tokio::test]
 async fn keys_that_move_to_another_node_are_followed() {
     let cluster = Cluster::start(3).await;
-    let [to, other, from] = &cluster.0[..] else {
+    let [to, other, from] = &cluster.nodes[..] else {
         panic!("three nodes")
     };
     let sink = cluster.sink().ttl(Duration::from_secs(100)).unwrap();
@@ -312,7 +327,7 @@ async fn a_node_that_is_down_fails_only_what_it_has() {
         send_ok(&sink, id, "first").await;
     }
     // The one that the sink was told of.
-    cluster.0[0].server.kill().await.unwrap();
+    cluster.nodes[0].server.kill().await.unwrap();
     for round in ["second", "third"] {
         let results = join_all(ids.map(|id| send(&sink, of(id, round)))).await;
         let [lost, others @ ..] = &results[..] else {
@@ -322,7 +337,7 @@ async fn a_node_that_is_down_fails_only_what_it_has() {
         if round == "third" {
             assert_eq!(error.kind(), FailureKind::Unavailable);
         }
-        let host = cluster.0[0].server.addr().to_string();
+        let host = cluster.nodes[0].server.addr().to_string();
         assert!(error.to_string().contains(&host), "{error}");
         for result in others {
             assert!(result.is_ok(), "{result:?}");
@@ -332,12 +347,12 @@ async fn a_node_that_is_down_fails_only_what_it_has() {
         assert_eq!(cluster.get::<String>(&key(*id)).await, "third");
     }
     let lost = key(ids[0]);
-    let in_turn = cluster.0[1].sink().unlink([lost]).unwrap();
+    let in_turn = cluster.nodes[1].sink().unlink([lost]).unwrap();
     let in_turn = service(in_turn.set(key(ids[1])).unwrap());
     assert!(send(&in_turn, of(1, "too soon")).await.is_err());
     assert_eq!(cluster.get::<String>(&key(ids[1])).await, "third");
 
-    cluster.0[0].server.restart().await.unwrap();
+    cluster.nodes[0].server.restart().await.unwrap();
     until(async || send(&sink, of(ids[0], "fourth")).await.is_ok()).await;
 }
 
@@ -347,7 +362,7 @@ async fn a_replica_that_takes_over_is_found() {
     let replica = start_node().await;
     cluster.meet(&replica).await;
     cluster.wait_for_slots(&replica).await;
-    let lost: String = cluster.0[2].ask("CLUSTER MYID").await;
+    let lost: String = cluster.nodes[2].ask("CLUSTER MYID").await;
     let _: () = replica.ask(&format!("CLUSTER REPLICATE {lost}")).await;
     let is_in_sync = |info: String| info.contains("master_link_status:up");
     until(async || is_in_sync(replica.ask("INFO replication").await)).await;
@@ -355,7 +370,7 @@ async fn a_replica_that_takes_over_is_found() {
     let sink = service(cluster.sink().set("s:{document_key._id}").unwrap());
     let (id, key) = cluster.key_at(2, key);
     send_ok(&sink, id, "first").await;
-    cluster.0[2].server.kill().await.unwrap();
+    cluster.nodes[2].server.kill().await.unwrap();
     until(async || send(&sink, of(id, "second")).await.is_ok()).await;
     assert_eq!(replica.ask::<String>(&format!("GET {key}")).await, "second");
 }
@@ -364,8 +379,8 @@ async fn a_replica_that_takes_over_is_found() {
 async fn a_cluster_whose_nodes_may_not_be_asked_for_is_said_to_be_one() {
     let cluster = Cluster::start(3).await;
     let (id, key) = cluster.key_at(2, key);
-    let host = cluster.0[0].server.addr();
-    let _: () = cluster.0[0]
+    let host = cluster.nodes[0].server.addr();
+    let _: () = cluster.nodes[0]
         .ask("ACL SETUSER shop on >s3cret ~* +client|info +set")
         .await;
     let sink = RedisSink::new(format!("redis://shop:s3cret@{host}")).unwrap();
@@ -378,7 +393,7 @@ async fn a_cluster_whose_nodes_may_not_be_asked_for_is_said_to_be_one() {
     for sink in [&sink, &patterns] {
         assert_error(send(sink, of(id, "m")).await, Disposition::Retry, &message);
     }
-    for node in &cluster.0 {
+    for node in &cluster.nodes {
         let _: () = node
             .ask("ACL SETUSER shop on >s3cret ~* +client|info +set +cluster|slots")
             .await;
@@ -395,14 +410,14 @@ async fn nothing_is_lost_when_nodes_are_killed_and_all_of_a_document_comes_in_or
     let len = async || -> i32 {
         let mut len = redis::cmd("XLEN");
         len.arg(&watched);
-        let mut client = client(&cluster.0[1].server.uri()).await;
+        let mut client = client(&cluster.nodes[1].server.uri()).await;
         len.query_async(&mut client).await.unwrap()
     };
     let kills = async {
         for (kill, place) in [0, 2, 1].into_iter().enumerate() {
             until(async || len().await >= (kill as i32 + 1) * history::EACH / 5).await;
-            cluster.0[place].server.kill().await.unwrap();
-            cluster.0[place].server.restart().await.unwrap();
+            cluster.nodes[place].server.kill().await.unwrap();
+            cluster.nodes[place].server.restart().await.unwrap();
         }
     };
     history::run(sink, kills).await;
