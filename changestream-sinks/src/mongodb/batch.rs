@@ -41,20 +41,15 @@ impl Target {
             Mode::Insert => vec![writes],
             Mode::Upsert | Mode::Merge => rounds(writes),
         };
-        // Of these documents an earlier statement comes again.
-        let mut waiting = HashSet::new();
+        let mut unsettled = Unsettled::default();
         for round in rounds {
-            let (late, round): (Vec<_>, Vec<_>) = round
-                .into_iter()
-                .partition(|write| waiting.contains(write.statement.id.as_bytes()));
+            let (late, round): (Vec<_>, Vec<_>) =
+                round.into_iter().partition(|write| unsettled.has(write));
             failed.extend(late.iter().map(|write| (write.place, self.to_come_again())));
             for writes in commands(round) {
                 for (index, error) in self.run(&writes, deliveries).await? {
-                    let write = &writes[index];
-                    if error.disposition() != Disposition::Reject {
-                        waiting.insert(write.statement.id.as_bytes().to_vec());
-                    }
-                    failed.push((write.place, error));
+                    unsettled.note(&writes[index], &error);
+                    failed.push((writes[index].place, error));
                 }
             }
         }
@@ -69,6 +64,22 @@ impl Target {
             "another write to the same document of `{}` was under way",
             self.namespace
         ))
+    }
+}
+
+/// Documents of which a statement comes again: one after it must not be done before.
+#[derive(Default)]
+struct Unsettled(HashSet<Vec<u8>>);
+
+impl Unsettled {
+    fn note(&mut self, write: &Write, error: &HandlerError) {
+        if error.disposition() != Disposition::Reject {
+            self.0.insert(write.statement.id.as_bytes().to_vec());
+        }
+    }
+
+    fn has(&self, write: &Write) -> bool {
+        self.0.contains(write.statement.id.as_bytes())
     }
 }
 
@@ -136,6 +147,17 @@ mod tests {
         let writes = writes.map(|(place, id)| write(place, id, Kind::Update, 1));
         let rounds = rounds(writes.collect());
         assert_eq!(places(&rounds), [vec![0, 1, 3], vec![2, 5], vec![4]]);
+    }
+
+    #[test]
+    fn what_comes_after_a_statement_that_comes_again_waits_for_it() {
+        let mut unsettled = Unsettled::default();
+        let update = |place, id| write(place, id, Kind::Update, 1);
+        unsettled.note(&update(0, 1), &HandlerError::retry("a conflict"));
+        unsettled.note(&update(1, 2), &HandlerError::reject("too deep"));
+        assert!(unsettled.has(&update(3, 1)));
+        assert!(!unsettled.has(&update(4, 2)), "a rejected one is settled");
+        assert!(!unsettled.has(&update(5, 3)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bson::{Bson, RawArrayBuf, RawDocumentBuf, cstr, doc, rawdoc};
+use bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, cstr, doc, rawdoc};
 use changestream_core::{Delivery, HandlerError, server};
 use futures::TryStreamExt;
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
@@ -13,6 +13,13 @@ use super::{
     error,
     statement::{Kind, OWN},
 };
+
+/// The statements of a command that were not done, by their index.
+struct Refused<'a> {
+    failed: Vec<(usize, HandlerError)>,
+    /// Inserts whose document is there already, which may be their own.
+    there: Vec<(usize, &'a Document)>,
+}
 
 impl Target {
     /// Runs one command: which of its statements failed, by their index.
@@ -34,26 +41,7 @@ impl Target {
                 return Err(error::of_command(&self.namespace, &error));
             }
         };
-        if let Ok(error) = reply.get_document("writeConcernError") {
-            return Err(error::of_write_concern(&self.namespace, error));
-        }
-        let mut failed = Vec::new();
-        let mut there = Vec::new();
-        for error in reply.get_array("writeErrors").into_iter().flatten() {
-            let error = error.as_document();
-            let index = error.and_then(|error| error.get_i32("index").ok()?.try_into().ok());
-            let (Some(error), Some(index)) = (error, index.filter(|index| *index < writes.len()))
-            else {
-                let problem = format!("an answer to a write to `{}` is none", self.namespace);
-                return Err(HandlerError::retry(problem));
-            };
-            match (error::is_of_id(error), self.mode) {
-                (true, Mode::Insert) => there.push((index, error)),
-                // Another client was a moment ahead.
-                (true, _) => failed.push((index, self.to_come_again())),
-                (false, _) => failed.push((index, error::of_statement(&self.namespace, error))),
-            }
-        }
+        let Refused { mut failed, there } = self.refused(&reply, writes.len())?;
         if !there.is_empty() {
             let writes = there.iter().map(|(index, _)| &writes[*index]);
             let strangers = self.strangers(writes, deliveries).await?;
@@ -65,6 +53,35 @@ impl Target {
             );
         }
         Ok(failed)
+    }
+
+    /// Reads the reply to a command of so many statements.
+    fn refused<'a>(
+        &self,
+        reply: &'a Document,
+        statements: usize,
+    ) -> Result<Refused<'a>, HandlerError> {
+        if let Ok(error) = reply.get_document("writeConcernError") {
+            return Err(error::of_write_concern(&self.namespace, error));
+        }
+        let mut failed = Vec::new();
+        let mut there = Vec::new();
+        for error in reply.get_array("writeErrors").into_iter().flatten() {
+            let error = error.as_document();
+            let index = error.and_then(|error| error.get_i32("index").ok()?.try_into().ok());
+            let (Some(error), Some(index)) = (error, index.filter(|index| *index < statements))
+            else {
+                let problem = format!("an answer to a write to `{}` is none", self.namespace);
+                return Err(HandlerError::retry(problem));
+            };
+            match (error::is_of_id(error), self.mode) {
+                (true, Mode::Insert) => there.push((index, error)),
+                // Another client was a moment ahead.
+                (true, _) => failed.push((index, self.to_come_again())),
+                (false, _) => failed.push((index, error::of_statement(&self.namespace, error))),
+            }
+        }
+        Ok(Refused { failed, there })
     }
 
     fn command(&self, writes: &[Write]) -> RawDocumentBuf {
@@ -126,5 +143,50 @@ impl Target {
         Ok(writes
             .map(|(_, delivery)| !known.contains(delivery))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use changestream_core::Disposition;
+    use mongodb::{Client, options::ClientOptions};
+
+    use super::*;
+    use crate::MongoSink;
+
+    #[tokio::test]
+    async fn an_upsert_that_another_client_was_ahead_of_comes_again() {
+        let nobody = Client::with_options(ClientOptions::default()).unwrap();
+        let collection = nobody.database("a").collection::<Document>("b");
+        let reply = doc! { "writeErrors": [
+            { "index": 1, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "secret" },
+            { "index": 2, "code": 11000, "keyPattern": { "sku": 1 }, "errmsg": "secret" },
+        ] };
+        for sink in [
+            MongoSink::upsert(&collection),
+            MongoSink::merge(&collection),
+        ] {
+            let Refused { failed, there } = sink.target.refused(&reply, 3).unwrap();
+            assert!(there.is_empty());
+            let failed = failed.iter();
+            let failed =
+                failed.map(|(index, error)| (*index, error.disposition(), error.to_string()));
+            let ahead = "another write to the same document of `a.b` was under way".to_owned();
+            let taken = "`a.b` does not take the document: another one has its `sku`".to_owned();
+            assert_eq!(
+                failed.collect::<Vec<_>>(),
+                [
+                    (1, Disposition::Retry, ahead),
+                    (2, Disposition::Reject, taken)
+                ]
+            );
+        }
+        let insert = MongoSink::insert(&collection).target;
+        let Refused { failed, there } = insert.refused(&reply, 3).unwrap();
+        assert_eq!((failed.len(), there[0].0), (1, 1));
+        assert!(
+            insert.refused(&reply, 2).is_err(),
+            "there was no such statement"
+        );
     }
 }
