@@ -8,12 +8,19 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     producer::{FutureProducer, Producer as _},
 };
-use tokio::{sync::Mutex, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::Mutex,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::producer::{Failure, Observer, Producer, Record};
 
 /// How long librdkafka may take to notice that the time of a record has run out.
 const NOTICE: Duration = Duration::from_secs(1);
+
+/// Between looks at what is in flight.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Transactions of one producer, one after the other, from when the first of them is sent.
 pub(super) struct Transactions {
@@ -84,7 +91,12 @@ impl Producer {
     ) -> Result<(), Failure> {
         self.call(|producer, _| producer.begin_transaction(), deadline)
             .await?;
-        let failed: Vec<_> = sends.await.into_iter().filter_map(Result::err).collect();
+        let sent = sends.await;
+        // The last of the reports is being put away; a commit that met it would ask again in 100 ms only.
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            sleep(PAUSE).await;
+        }
+        let failed: Vec<_> = sent.into_iter().filter_map(Result::err).collect();
         let cause = failed.iter().find(|failure| !failure.is_of_another());
         let done = match cause {
             Some(cause) => {

@@ -37,6 +37,7 @@ pub(crate) fn comparisons(events: u64) -> Vec<Comparison> {
     vec![
         http::comparison(events / 10),
         kafka::comparison(events / 2),
+        kafka::transactions(events / 2),
         mongodb::comparison(events / 4),
         nats::comparison(events / 4),
         redis::comparison(events),
