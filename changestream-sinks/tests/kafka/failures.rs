@@ -22,10 +22,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::{DEADLINE, assert_error, of, reader::Reader, send, service};
 
-const TOPIC: &str = "orders";
+pub(crate) const TOPIC: &str = "orders";
 
 /// Brokers that fail on demand, and a topic of one partition.
-fn brokers(count: i32) -> MockCluster<'static, DefaultProducerContext> {
+pub(crate) fn brokers(count: i32) -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(count).expect("brokers");
     cluster.create_topic(TOPIC, 1, 1).expect("a topic");
     cluster

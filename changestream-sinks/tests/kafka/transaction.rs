@@ -12,8 +12,7 @@ use changestream_testkit::NoidaServer;
 use futures::future::join_all;
 use rdkafka::{
     ClientConfig,
-    mocking::MockCluster,
-    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
+    producer::{BaseProducer, BaseRecord, Producer as _},
     types::{
         RDKafkaApiKey as Api,
         RDKafkaRespErr::{self, *},
@@ -22,12 +21,12 @@ use rdkafka::{
 use tokio::time::timeout;
 
 use crate::{
-    DEADLINE, assert_error, of,
+    DEADLINE, assert_error,
+    failures::{TOPIC, brokers},
+    of,
     reader::{Read, Reader, create_topic},
     send, service,
 };
-
-const TOPIC: &str = "orders";
 
 fn sink(brokers: &str) -> KafkaSink {
     KafkaSink::new(brokers, TOPIC)
@@ -143,16 +142,9 @@ async fn what_a_killed_process_left_undone_holds_nobody_up_and_is_not_seen() {
     assert_eq!(read[0].offset, 2);
 }
 
-/// Brokers that fail on demand, and a topic of one partition.
-fn mock() -> MockCluster<'static, DefaultProducerContext> {
-    let cluster = MockCluster::new(1).expect("brokers");
-    cluster.create_topic(TOPIC, 1, 1).expect("a topic");
-    cluster
-}
-
 #[tokio::test]
 async fn what_brokers_refuse_for_one_of_a_transaction_is_sent_in_parts() {
-    let cluster = mock();
+    let cluster = brokers(1);
     let service = service(sink(&cluster.bootstrap_servers()));
     send(&service, of(0, "0")).await.expect("delivered");
     cluster.request_errors(Api::Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
@@ -183,7 +175,7 @@ async fn what_passes_by_itself_is_no_failure() {
         (Api::EndTxn, RD_KAFKA_RESP_ERR__TRANSPORT),
         (Api::EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS),
     ] {
-        let cluster = mock();
+        let cluster = brokers(1);
         let service = service(sink(&cluster.bootstrap_servers()));
         cluster.request_errors(api, &[error; 4]);
         for id in 1..=2 {
@@ -202,7 +194,7 @@ async fn a_transaction_that_fails_is_retried_as_a_whole() {
         (Api::EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
         (Api::EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE),
     ] {
-        let cluster = mock();
+        let cluster = brokers(1);
         let service = service(sink(&cluster.bootstrap_servers()));
         send(&service, of(0, "0")).await.expect("delivered");
         cluster.request_errors(api, &[error]);
@@ -220,7 +212,7 @@ async fn a_transaction_that_fails_is_retried_as_a_whole() {
 
 #[tokio::test]
 async fn a_transaction_that_is_given_up_holds_up_no_other() {
-    let cluster = mock();
+    let cluster = brokers(1);
     let service = service(sink(&cluster.bootstrap_servers()));
     send(&service, of(0, "0")).await.expect("delivered");
     cluster.broker_round_trip_time(-1, DEADLINE).expect("slow");
@@ -235,7 +227,7 @@ async fn a_transaction_that_is_given_up_holds_up_no_other() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_does_not_come_is_retried() {
-    let cluster = mock();
+    let cluster = brokers(1);
     let sink = sink(&cluster.bootstrap_servers()).option("message.timeout.ms", "1000");
     let service = service(sink.expect("an option"));
     cluster.request_errors(
@@ -250,7 +242,7 @@ async fn a_commit_whose_answer_does_not_come_is_retried() {
 
 /// How a delivery fares where brokers answer requests of this kind like this.
 async fn refused(api: Api, error: RDKafkaRespErr, disposition: Disposition, message: &str) {
-    let cluster = mock();
+    let cluster = brokers(1);
     let sink = sink(&cluster.bootstrap_servers()).option("message.timeout.ms", "1000");
     let service = service(sink.expect("an option"));
     cluster.request_errors(api, &[error; 50]);
@@ -291,7 +283,7 @@ async fn rights_that_are_missing_are_named() {
 
 #[tokio::test]
 async fn a_topic_that_cannot_be_written_to_fails_its_messages_alone() {
-    let cluster = mock();
+    let cluster = brokers(1);
     let brokers = cluster.bootstrap_servers();
     cluster.create_topic("products", 1, 1).expect("a topic");
     cluster
@@ -317,7 +309,7 @@ async fn a_topic_that_cannot_be_written_to_fails_its_messages_alone() {
 
 #[tokio::test]
 async fn brokers_that_are_out_of_reach_are_named_and_come_back() {
-    let cluster = mock();
+    let cluster = brokers(1);
     let sink = sink(&cluster.bootstrap_servers()).option("message.timeout.ms", "1000");
     let service = service(sink.expect("an option"));
     cluster.broker_down(-1).expect("down");
