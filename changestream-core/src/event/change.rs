@@ -11,6 +11,10 @@ use crate::decode::{DecodeError, Header, Span};
 /// The largest event that is stored whole: a document has 16 MB, and something is beside the event.
 const MAX_STORED: usize = 15 << 20;
 
+/// How many events of a reply are counted together. Lanes are done with some while others are brought to them: with one count for all,
+/// processors would take it from each other at every event.
+const COUNTED_TOGETHER: usize = 64;
+
 /// What is left out of an event that is too large.
 const OMITTED: [&str; 3] = [
     "fullDocument",
@@ -78,14 +82,21 @@ impl RawChange {
 
     /// The events that these are the headers of.
     pub(crate) fn all(bytes: Bytes, headers: Vec<Header>) -> Vec<Self> {
-        let shared = Arc::new(Shared { bytes, headers });
-        let indexes = 0..shared.headers.len();
-        indexes
-            .map(|index| Self {
+        let mut all = Vec::with_capacity(headers.len());
+        let mut headers = headers.into_iter();
+        while headers.len() > 0 {
+            let headers: Vec<_> = headers.by_ref().take(COUNTED_TOGETHER).collect();
+            let indexes = 0..headers.len();
+            let shared = Arc::new(Shared {
+                bytes: bytes.clone(),
+                headers,
+            });
+            all.extend(indexes.map(|index| Self {
                 shared: Arc::clone(&shared),
                 index,
-            })
-            .collect()
+            }));
+        }
+        all
     }
 
     fn header(&self) -> &Header {

@@ -26,6 +26,12 @@ const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetter<S> {
     inner: S,
+    letters: Arc<Letters>,
+}
+
+/// Where dead letters come from and go to.
+#[derive(Debug)]
+struct Letters {
     runtime: Arc<str>,
     store: Arc<dyn DeadLetterStore>,
     meter: Arc<Meter>,
@@ -38,11 +44,14 @@ impl<S> DeadLetter<S> {
         store: Arc<dyn DeadLetterStore>,
         meter: Arc<Meter>,
     ) -> Self {
-        Self {
-            inner,
+        let letters = Letters {
             runtime,
             store,
             meter,
+        };
+        Self {
+            inner,
+            letters: Arc::new(letters),
         }
     }
 }
@@ -68,9 +77,7 @@ where
             call: self.inner.clone().oneshot(request.clone()),
             writing: None,
             request,
-            runtime: Arc::clone(&self.runtime),
-            store: Arc::clone(&self.store),
-            meter: Arc::clone(&self.meter),
+            letters: Arc::clone(&self.letters),
         }
     }
 }
@@ -81,9 +88,7 @@ pin_project! {
         call: F,
         writing: Option<BoxFuture<'static, ()>>,
         request: R,
-        runtime: Arc<str>,
-        store: Arc<dyn DeadLetterStore>,
-        meter: Arc<Meter>,
+        letters: Arc<Letters>,
     }
 }
 
@@ -100,14 +105,15 @@ where
             match ready!(this.call.poll(cx)) {
                 Ok(response) => return Poll::Ready(Ok(Some(response))),
                 Err(error) => {
-                    let letter = this.request.dead_letter(this.runtime, &error);
-                    *this.writing = Some(Box::pin(write(Arc::clone(this.store), letter)));
+                    let letter = this.request.dead_letter(&this.letters.runtime, &error);
+                    let store = Arc::clone(&this.letters.store);
+                    *this.writing = Some(Box::pin(write(store, letter)));
                 }
             }
         }
         let writing = this.writing.as_mut().expect("set above");
         ready!(writing.as_mut().poll(cx));
-        this.meter.dead_lettered();
+        this.letters.meter.dead_lettered();
         Poll::Ready(Ok(None))
     }
 }
