@@ -137,7 +137,8 @@ impl KafkaSink {
     /// A configuration error when there is no such property, when its value is not valid or does not go with the
     /// properties that are set, when it needs what is not built in, as `security.protocol` `ssl` does (the error
     /// says how to add it), or when the sink relies on another value: `acks`, `bootstrap.servers`,
-    /// `delivery.report.only.error`, `enable.gapless.guarantee`, `enable.idempotence`, `queuing.strategy`. Whether properties of logins and of encryption go together shows at the first delivery.
+    /// `delivery.report.only.error`, `enable.gapless.guarantee`, `enable.idempotence`, `queuing.strategy`. Whether
+    /// properties of logins and of encryption go together shows at the first delivery.
     pub fn option(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Result<Self, Error> {
         let mut settings = self.connection.settings.clone();
         settings.set(name.as_ref(), value.as_ref())?;
