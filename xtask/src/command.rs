@@ -3,7 +3,7 @@
 use std::{
     env,
     error::Error,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -32,6 +32,12 @@ pub(crate) fn cargo() -> Command {
         }
     }
     command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(env::current_dir()?.join(target))
 }
 
 /// Shows a command, and runs it to its end.

@@ -9,7 +9,7 @@ use changestream_testkit::Mongod;
 use clap::Args;
 
 use crate::{
-    command::{Outcome, Result, cargo, run},
+    command::{Outcome, Result, cargo, run, target_dir},
     simulate::MUTANT,
 };
 
@@ -109,8 +109,7 @@ fn run_args(runs: u64, options: &Options) -> Vec<String> {
 /// Only the workspace's own packages are built anew: a wrapper of the compiler adds the flag for them alone. `RUSTFLAGS`
 /// would build all dependencies again as well.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let target = env::current_dir()?.join(target);
+    let target = target_dir()?;
     let dir = target.join("crash");
     fs::create_dir_all(&dir)?;
 

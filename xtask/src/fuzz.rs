@@ -1,5 +1,5 @@
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -8,7 +8,7 @@ use std::{
 use changestream_testkit::cache_dir;
 use clap::Args;
 
-use crate::command::{Outcome, Result, cargo, first_line, run};
+use crate::command::{Outcome, Result, cargo, first_line, run, target_dir};
 
 /// The targets, the words that each is made of, and how many inputs a short run feeds it.
 const TARGETS: &[(&str, &str, u64)] = &[
@@ -102,11 +102,9 @@ impl Fuzzer {
                 return Err("cargo-fuzz cannot be installed".into());
             }
         }
-        let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-        let target_dir = env::current_dir()?.join(target).join("fuzz");
         Ok(Self {
             program,
-            target_dir,
+            target_dir: target_dir()?.join("fuzz"),
         })
     }
 

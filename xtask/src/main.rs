@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod doctor;
 mod fuzz;
+mod kafka_tls;
 mod simulate;
 #[cfg(unix)]
 mod soak;

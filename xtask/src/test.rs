@@ -1,7 +1,10 @@
 use changestream_testkit::{Mongod, ServerVersion, SinkServer};
 use clap::{Args, ValueEnum};
 
-use crate::command::{self, Outcome, Result, cargo, first_line, mongodb_uri};
+use crate::{
+    command::{self, Outcome, Result, cargo, first_line, mongodb_uri},
+    kafka_tls,
+};
 
 const OLDEST: ServerVersion = ServerVersion::V4_4;
 /// The modules of the facade's tests that must also pass on the oldest version: all that a server has a part in.
@@ -87,6 +90,9 @@ pub(crate) fn run(options: &Options) -> Result {
         if outcome == Outcome::Success && all && nextest {
             outcome =
                 command::run(cargo().args(["test", "--doc", "--workspace", "--all-features"]))?;
+        }
+        if outcome == Outcome::Success && all {
+            outcome = kafka_tls::test()?;
         }
         if outcome != Outcome::Success {
             return Ok(outcome);

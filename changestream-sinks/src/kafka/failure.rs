@@ -3,11 +3,13 @@
 use changestream_core::HandlerError;
 use rdkafka::error::RDKafkaErrorCode::{self, *};
 
+use super::producer::Cause;
+
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct SendError {
     message: String,
-    source: RDKafkaErrorCode,
+    source: Cause,
 }
 
 /// Whether it may be another record's fault: a broker takes or refuses a batch as a whole.
@@ -39,10 +41,11 @@ pub(super) fn is_of_a_topic(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Why a record was not acknowledged, and what happens next.
-pub(super) fn judge(brokers: &str, topic: &str, code: RDKafkaErrorCode) -> HandlerError {
+pub(super) fn judge(brokers: &str, topic: &str, cause: Cause) -> HandlerError {
+    let code = cause.code;
     let failed = |message: String| SendError {
         message,
-        source: code,
+        source: cause,
     };
     match code {
         MessageSizeTooLarge | MessageBatchTooLarge | InvalidMessageSize => {

@@ -214,10 +214,10 @@ impl Connection {
         record: impl Fn() -> Record<'a>,
     ) -> Result<(), HandlerError> {
         let sent = match self.shared.send(&record).await {
-            Err(Failure::Unacknowledged(code)) if failure::is_of_a_batch(code) => {
+            Err(Failure::Unacknowledged(cause)) if failure::is_of_a_batch(cause.code) => {
                 if !self.was_refused_in_a_batch.swap(true, Relaxed) {
                     tracing::warn!(
-                        %code, topic, "a batch was refused: its messages are sent one by one, as will be those of others"
+                        code = %cause.code, topic, "a batch was refused: its messages are sent one by one, as will be those of others"
                     );
                 }
                 self.alone.send(record).await
@@ -232,10 +232,10 @@ impl Connection {
         let brokers = &self.settings.brokers;
         match failure {
             Failure::NoProducer(problem) => HandlerError::retry(format!(
-                "the options of the Kafka sink for `{brokers}` do not go together: {problem}"
+                "librdkafka does not take the options of the Kafka sink for `{brokers}`: {problem}"
             )),
-            Failure::Unsent(code) | Failure::Unacknowledged(code) => {
-                failure::judge(brokers, topic, *code)
+            Failure::Unsent(cause) | Failure::Unacknowledged(cause) => {
+                failure::judge(brokers, topic, cause.clone())
             }
         }
     }

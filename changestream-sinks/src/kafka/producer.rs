@@ -39,30 +39,47 @@ pub(super) struct Producer {
 /// Why a record was not acknowledged.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// The properties do not go together, as librdkafka says.
+    /// librdkafka does not take the properties, for this reason.
     NoProducer(String),
     /// It was not taken in.
-    Unsent(RDKafkaErrorCode),
+    Unsent(Cause),
     /// It was on its way: the verdict may be a broker's.
-    Unacknowledged(RDKafkaErrorCode),
+    Unacknowledged(Cause),
+}
+
+/// What librdkafka or a broker says: in more words where it was about a connection.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", match words {
+    Some(words) => words.to_string(),
+    None => code.to_string(),
+})]
+pub(super) struct Cause {
+    pub(super) code: RDKafkaErrorCode,
+    words: Option<Arc<str>>,
+}
+
+impl From<RDKafkaErrorCode> for Cause {
+    fn from(code: RDKafkaErrorCode) -> Self {
+        Self { code, words: None }
+    }
 }
 
 impl Failure {
-    /// What librdkafka or a broker says.
     pub(super) fn code(&self) -> Option<RDKafkaErrorCode> {
         match self {
             Self::NoProducer(_) => None,
-            Self::Unsent(code) | Self::Unacknowledged(code) => Some(*code),
+            Self::Unsent(cause) | Self::Unacknowledged(cause) => Some(cause.code),
         }
     }
 
     /// Whether it only says that something else in its transaction failed.
     pub(super) fn is_of_another(&self) -> bool {
         use RDKafkaErrorCode::{PurgeInflight, PurgeQueue, State};
-        matches!(
-            self,
-            Self::Unsent(State) | Self::Unacknowledged(PurgeInflight | PurgeQueue)
-        )
+        match self {
+            Self::NoProducer(_) => false,
+            Self::Unsent(cause) => cause.code == State,
+            Self::Unacknowledged(cause) => matches!(cause.code, PurgeInflight | PurgeQueue),
+        }
     }
 }
 
@@ -147,13 +164,15 @@ impl Producer {
                 Ok(())
             }
             Ok(Err((error, _))) => Err(Failure::Unacknowledged(self.judge(code(&error)))),
-            Err(_canceled) => Err(Failure::Unacknowledged(RDKafkaErrorCode::PurgeInflight)),
+            Err(_canceled) => Err(Failure::Unacknowledged(
+                RDKafkaErrorCode::PurgeInflight.into(),
+            )),
         }
     }
 
     /// Takes note of whether another producer is needed; the error, or what is behind one that only says that there is
     /// another.
-    fn judge(&self, code: RDKafkaErrorCode) -> RDKafkaErrorCode {
+    fn judge(&self, code: RDKafkaErrorCode) -> Cause {
         // librdkafka cannot tell what is there, and sends nothing any more.
         let fatal = self.producer.client().fatal_error();
         if fatal.is_some() || is_fenced(code) {
@@ -163,10 +182,12 @@ impl Producer {
             RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::OperationTimedOut => {
                 self.observer.last()
             }
-            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue => fatal.map(|(code, _)| code),
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue => {
+                fatal.map(|(code, _)| code.into())
+            }
             _ => None,
         };
-        cause.unwrap_or(code)
+        cause.unwrap_or_else(|| code.into())
     }
 
     /// Why a transaction failed.
@@ -201,11 +222,11 @@ fn code(error: &KafkaError) -> RDKafkaErrorCode {
 
 /// Logs what librdkafka has to say, and keeps its last error for those whose time runs out meanwhile.
 #[derive(Clone, Default)]
-pub(super) struct Observer(Arc<Mutex<Option<RDKafkaErrorCode>>>);
+pub(super) struct Observer(Arc<Mutex<Option<Cause>>>);
 
 impl Observer {
-    fn last(&self) -> Option<RDKafkaErrorCode> {
-        *lock(&self.0)
+    fn last(&self) -> Option<Cause> {
+        lock(&self.0).clone()
     }
 
     fn forget(&self) {
@@ -236,7 +257,9 @@ impl ClientContext for Observer {
         let mut last = lock(&self.0);
         // That all are down is said after why the last one is.
         if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-            *last = Some(code);
+            // Then come the time it took, and how often it happened.
+            let words = reason.split(" (after ").next().map(Arc::from);
+            *last = Some(Cause { code, words });
         }
     }
 }

@@ -35,7 +35,7 @@ async fn a_login_that_lacks_something_is_said_at_the_first_delivery() {
     assert_eq!(error.disposition(), Retry);
     assert_eq!(
         chain(&error),
-        "the options of the Kafka sink for `localhost:1` do not go together: sasl.username and sasl.password must be \
+        "librdkafka does not take the options of the Kafka sink for `localhost:1`: sasl.username and sasl.password must be \
          set"
     );
 }
