@@ -20,7 +20,7 @@ use crate::{
     health::HealthReporter,
     key::KeyHasher,
     lane::{Lanes, Leash},
-    layer::{HandlerStack, ImageGuard},
+    layer::{HandlerStacks, ImageGuard},
     partition::Partition,
     route::Router,
     shutdown::stopped,
@@ -42,7 +42,7 @@ pub(crate) struct Engine {
 #[derive(Clone, Debug)]
 pub(crate) struct Registered {
     pub(crate) name: Arc<str>,
-    pub(crate) stack: HandlerStack,
+    pub(crate) stacks: HandlerStacks,
     pub(crate) key: KeyHasher,
     pub(crate) needs: Needs,
     pub(crate) batch: Option<BatchLimits>,
@@ -52,7 +52,7 @@ impl Engine {
     /// Puts `guard` around the handlers that require images.
     pub(crate) fn guard_images(&mut self, guard: &ImageGuard) {
         for handler in &mut self.handlers {
-            handler.stack = guard.around(handler.needs, handler.stack.clone());
+            handler.stacks = guard.around(handler.needs, handler.stacks.clone());
         }
     }
 }

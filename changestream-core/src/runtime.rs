@@ -26,7 +26,7 @@ use crate::{
     handler::{BoundHandler, BoxHandler},
     health::{Health, HealthReporter, RuntimeState},
     key::KeyHasher,
-    layer::{SharedLayer, SinkStack, TargetSink, handler_stack},
+    layer::{SharedLayer, SinkStack, TargetSink, handler_stacks},
     lease::{LeaseStore, Replica, Tenure},
     partition::{self, Slot},
     processed::Transactions,
@@ -138,7 +138,7 @@ impl Parts {
             let name = Arc::clone(&handler.name);
             let key = KeyHasher::new(handler.key.clone());
             let (needs, batch) = (handler.needs, handler.batch);
-            let stack = handler_stack(
+            let stacks = handler_stacks(
                 &self.name,
                 handler,
                 &self.layers,
@@ -149,7 +149,7 @@ impl Parts {
             );
             Registered {
                 name,
-                stack,
+                stacks,
                 key,
                 needs,
                 batch,

@@ -44,6 +44,17 @@ impl BoxHandler {
         let function = move |request| -> HandlerFuture { Box::pin(call(request)) };
         Self(Inner::Function(Arc::new(function)))
     }
+
+    /// The same handler, whose holders are counted apart from those of this one.
+    pub(crate) fn counted_apart(&self) -> Self {
+        Self(match &self.0 {
+            Inner::Function(function) => {
+                let function = Arc::clone(function);
+                Inner::Function(Arc::new(move |request| function(request)))
+            }
+            Inner::Service(service) => Inner::Service(service.clone()),
+        })
+    }
 }
 
 impl Service<ChangeRequest> for BoxHandler {

@@ -94,7 +94,8 @@ impl Lanes {
             aborts.push(workers.spawn(buffer::keep_time(Arc::clone(&shared))));
         }
         for _ in 0..config.concurrency {
-            let work = worker::work(Arc::clone(&shared), engine.handlers.clone());
+            let handlers = worker::Handlers::new(engine.handlers.clone());
+            let work = worker::work(Arc::clone(&shared), handlers);
             aborts.push(workers.spawn(work));
         }
         Self {

@@ -34,8 +34,31 @@ enum Finished {
 
 type Call = <HandlerStack as Service<ChangeRequest>>::Future;
 
+/// The handlers as a lane calls them, each made when it first does and shared with no other lane.
+pub(super) struct Handlers {
+    registered: Vec<Registered>,
+    called: Vec<Option<(Arc<str>, HandlerStack)>>,
+}
+
+impl Handlers {
+    pub(super) fn new(registered: Vec<Registered>) -> Self {
+        Self {
+            called: registered.iter().map(|_| None).collect(),
+            registered,
+        }
+    }
+
+    /// The name and the stack of a handler.
+    fn get(&mut self, handler: usize) -> &mut (Arc<str>, HandlerStack) {
+        self.called[handler].get_or_insert_with(|| {
+            let Registered { name, stacks, .. } = &self.registered[handler];
+            (Arc::from(&**name), stacks.stack())
+        })
+    }
+}
+
 /// Works on a lane of its own.
-pub(super) async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
+pub(super) async fn work(shared: Arc<Shared>, mut handlers: Handlers) {
     let lane = Arc::new(Semaphore::new(1));
     let mut calls = FuturesUnordered::new();
     let mut most = 1;
@@ -65,7 +88,7 @@ pub(super) async fn work(shared: Arc<Shared>, mut handlers: Vec<Registered>) {
 /// Calls the handlers with one event after the other until a call waits; gives that.
 async fn begin(
     shared: &Shared,
-    handlers: &mut [Registered],
+    handlers: &mut Handlers,
     mut works: VecDeque<Work>,
     mut turn: Turn,
 ) -> Option<(Call, Finished)> {
@@ -73,7 +96,7 @@ async fn begin(
     let mut waiting = None;
     while let Some(work) = works.pop_front() {
         crate::crash_point!("event.begun");
-        let Registered { name, stack, .. } = &mut handlers[work.handler];
+        let (name, stack) = handlers.get(work.handler);
         let request = ChangeRequest::new(work.change, Arc::clone(name), turn.clone());
         let Ok(stack) = stack.ready().await;
         let mut call = stack.call(request);
@@ -101,7 +124,7 @@ async fn begin(
 /// Calls a handler with a batch; gives the call if it waits.
 async fn begin_batch(
     shared: &Arc<Shared>,
-    handlers: &mut [Registered],
+    handlers: &mut Handlers,
     handler: usize,
     works: Vec<Work>,
     turn: Turn,
@@ -112,7 +135,7 @@ async fn begin_batch(
         receipt: Receipt::new(shared, work.ticket),
     };
     let items = works.into_iter().map(item).collect();
-    let Registered { name, stack, .. } = &mut handlers[handler];
+    let (name, stack) = handlers.get(handler);
     let request = ChangeRequest::of_batch(items, Arc::clone(name), turn);
     let request = request.expect("a batch is begun where there are events");
     let Ok(stack) = stack.ready().await;

@@ -35,7 +35,7 @@ pub(crate) struct Target {
     pub(crate) sinks: Vec<TargetSink>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TargetSink {
     pub(crate) name: Arc<str>,
     pub(crate) stack: SinkStack,

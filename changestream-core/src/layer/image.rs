@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, Either};
 use tokio::sync::mpsc;
 use tower::Service;
 
-use super::{HandlerStack, Outcome};
+use super::{HandlerStack, HandlerStacks, Outcome};
 use crate::{
     error::{Error, Kind},
     event::{Operation, RawChange},
@@ -27,20 +27,25 @@ pub(crate) struct ImageGuard {
 }
 
 impl ImageGuard {
-    /// `stack` behind the guard, where its handler, which has these `needs`, requires an image.
-    pub(crate) fn around(&self, needs: Needs, stack: HandlerStack) -> HandlerStack {
+    /// `stacks` behind the guard, where their handler, which has these `needs`, requires an image.
+    pub(crate) fn around(&self, needs: Needs, stacks: HandlerStacks) -> HandlerStacks {
         let required = RequiredImages {
             pre_image: needs.pre_image == Need::Required,
             post_image: needs.full_document == Need::Required
                 && self.modes.full_document == FullDocumentMode::PostImage,
         };
         match required.pre_image || required.post_image {
-            false => stack,
-            true => HandlerStack::new(RequireImages {
-                inner: stack,
-                required,
-                failure: self.failure.clone(),
-            }),
+            false => stacks,
+            true => {
+                let failure = self.failure.clone();
+                HandlerStacks::new(move || {
+                    HandlerStack::new(RequireImages {
+                        inner: stacks.stack(),
+                        required,
+                        failure: failure.clone(),
+                    })
+                })
+            }
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::handler::FailureKind;
 /// One handler's or one sink's metrics, resolved when they are first used, so that a recorder installed
 /// after the runtime was built still counts.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct Meter(Arc<Resolved>);
+
+#[derive(Debug)]
+struct Resolved {
     labels: Vec<Label>,
     handles: OnceLock<Handles>,
 }
@@ -36,13 +39,19 @@ struct Handles {
 impl Meter {
     /// For `kind`, which is `handler` or `sink`, of this name.
     pub(crate) fn new(runtime: &str, kind: &'static str, name: &str) -> Arc<Self> {
-        Arc::new(Self {
+        let resolved = Resolved {
             labels: vec![
                 Label::new("runtime", runtime.to_owned()),
                 Label::new(kind, name.to_owned()),
             ],
             handles: OnceLock::new(),
-        })
+        };
+        Arc::new(Self(Arc::new(resolved)))
+    }
+
+    /// The same metrics, whose holders are counted apart from those of this one.
+    pub(crate) fn counted_apart(&self) -> Arc<Self> {
+        Arc::new(Self(Arc::clone(&self.0)))
     }
 
     pub(crate) fn failed(&self, kind: FailureKind) {
@@ -58,9 +67,11 @@ impl Meter {
     }
 
     fn handles(&self) -> &Handles {
-        self.handles.get_or_init(|| self.resolve())
+        self.0.handles.get_or_init(|| self.0.resolve())
     }
+}
 
+impl Resolved {
     fn resolve(&self) -> Handles {
         describe();
         let labels = || self.labels.clone();

@@ -32,7 +32,9 @@ pub(crate) use deliver::{Deliver, Target, TargetSink};
 pub(crate) use image::ImageGuard;
 pub(crate) use metrics::{Meter, Metrics};
 pub(crate) use retry::RetryPolicy;
-pub(crate) use stack::{HandlerStack, Policy, SinkStack, handler_stack, sink_stack};
+pub(crate) use stack::{
+    HandlerStack, HandlerStacks, Policy, SinkStack, handler_stacks, sink_stack,
+};
 pub(crate) use timeout::Timeout;
 pub(crate) use trace::Trace;
 pub(crate) use transact::Transact;

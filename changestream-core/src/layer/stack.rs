@@ -31,6 +31,27 @@ use crate::{
 /// A handler within its whole stack.
 pub(crate) type HandlerStack = BoxCloneSyncService<ChangeRequest, Outcome, Infallible>;
 
+/// Makes the stack of a handler, for each lane one of its own: its calls count who holds what is in it, and lanes on several
+/// processors would wait for each other at a count that they share.
+#[derive(Clone)]
+pub(crate) struct HandlerStacks(Arc<dyn Fn() -> HandlerStack + Send + Sync>);
+
+impl HandlerStacks {
+    pub(crate) fn new(stack: impl Fn() -> HandlerStack + Send + Sync + 'static) -> Self {
+        Self(Arc::new(stack))
+    }
+
+    pub(crate) fn stack(&self) -> HandlerStack {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for HandlerStacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerStacks").finish_non_exhaustive()
+    }
+}
+
 /// A sink within its whole stack, which is always ready.
 #[derive(Clone)]
 pub(crate) struct SinkStack(Arc<dyn Fn(Delivery) -> BoxFuture<'static, Outcome> + Send + Sync>);
@@ -83,7 +104,7 @@ impl Policy {
     }
 }
 
-pub(crate) fn handler_stack(
+pub(crate) fn handler_stacks(
     runtime: &Arc<str>,
     handler: BoundHandler,
     layers: &[SharedLayer<BoxHandler>],
@@ -91,50 +112,59 @@ pub(crate) fn handler_stack(
     policy: Policy,
     store: &Arc<dyn DeadLetterStore>,
     transactions: Option<&Transactions>,
-) -> HandlerStack {
-    let meter = Meter::new(runtime, "handler", &handler.name);
+) -> HandlerStacks {
+    let (runtime, store) = (Arc::clone(runtime), Arc::clone(store));
+    let meter = Meter::new(&runtime, "handler", &handler.name);
     let policy = policy.overridden(handler.policy);
     let layers = layers.iter().chain(&handler.layers);
-    let service = SharedLayer::apply_all(layers, handler.service);
-    let service = bounded(service, policy);
-    if handler.batch.is_some() {
-        let batches = Batches {
-            attempt: service,
-            runtime: Arc::clone(runtime),
-            policy: policy.retry(&meter),
-            meter: Arc::clone(&meter),
-            dead_letters: Arc::clone(store),
-            processed: handler.deduplicate,
+    let service = SharedLayer::apply_all(layers, handler.service.clone());
+    let transactions = transactions.filter(|_| handler.needs.transaction).cloned();
+    HandlerStacks::new(move || {
+        let meter = meter.counted_apart();
+        let service = bounded(service.counted_apart(), policy);
+        if handler.batch.is_some() {
+            let batches = Batches {
+                attempt: service,
+                runtime: Arc::clone(&runtime),
+                policy: policy.retry(&meter),
+                meter: Arc::clone(&meter),
+                dead_letters: Arc::clone(&store),
+                processed: handler.deduplicate.clone(),
+            };
+            return HandlerStack::new(Trace::new(Metrics::new(batches, meter)));
+        }
+        let service = match &transactions {
+            None => Either::Left(service),
+            Some(transactions) => Either::Right(Transact::new(
+                service,
+                Arc::clone(&runtime),
+                transactions.clone(),
+                !sinks.is_empty(),
+                policy.timeout,
+            )),
         };
-        return HandlerStack::new(Trace::new(Metrics::new(batches, meter)));
-    }
-    let service = match transactions.filter(|_| handler.needs.transaction) {
-        None => Either::Left(service),
-        Some(transactions) => Either::Right(Transact::new(
-            service,
-            Arc::clone(runtime),
-            transactions.clone(),
-            !sinks.is_empty(),
-            policy.timeout,
-        )),
-    };
-    let service = DeadLetter::new(
-        Retry::new(policy.retry(&meter), service),
-        Arc::clone(runtime),
-        Arc::clone(store),
-        Arc::clone(&meter),
-    );
-    let target = Target {
-        runtime: Arc::clone(runtime),
-        key: handler.key,
-        sinks,
-    };
-    let service = Deliver::new(service, target);
-    let service = match handler.deduplicate {
-        None => Either::Left(service),
-        Some(processed) => Either::Right(Deduplicate::new(service, Arc::clone(runtime), processed)),
-    };
-    HandlerStack::new(Trace::new(Metrics::new(service, meter)))
+        let service = DeadLetter::new(
+            Retry::new(policy.retry(&meter), service),
+            Arc::clone(&runtime),
+            Arc::clone(&store),
+            Arc::clone(&meter),
+        );
+        let target = Target {
+            runtime: Arc::clone(&runtime),
+            key: handler.key.clone(),
+            sinks: sinks.clone(),
+        };
+        let service = Deliver::new(service, target);
+        let service = match &handler.deduplicate {
+            None => Either::Left(service),
+            Some(processed) => Either::Right(Deduplicate::new(
+                service,
+                Arc::clone(&runtime),
+                Arc::clone(processed),
+            )),
+        };
+        HandlerStack::new(Trace::new(Metrics::new(service, meter)))
+    })
 }
 
 pub(crate) fn sink_stack(

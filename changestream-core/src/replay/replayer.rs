@@ -11,7 +11,7 @@ use crate::{
     event::RawChange,
     handler::ChangeRequest,
     lane::Turn,
-    layer::{Backoff, HandlerStack, Outcome, SinkStack},
+    layer::{Backoff, HandlerStacks, Outcome, SinkStack},
     runtime::Parts,
     shutdown::stopped,
     sink::Delivery,
@@ -29,7 +29,7 @@ const PAGE: u32 = 100;
 /// Carries out replays, through the stacks that events go through.
 pub(crate) struct Replayer {
     runtime: Arc<str>,
-    handlers: HashMap<Arc<str>, HandlerStack>,
+    handlers: HashMap<Arc<str>, HandlerStacks>,
     sinks: HashMap<Arc<str>, SinkStack>,
     store: WatchedDeadLetters,
 }
@@ -43,7 +43,7 @@ impl Parts {
         let engine = self.into_engine(default_database);
         let handlers = engine.handlers.iter();
         let handlers = handlers
-            .map(|handler| (Arc::clone(&handler.name), handler.stack.clone()))
+            .map(|handler| (Arc::clone(&handler.name), handler.stacks.clone()))
             .collect();
         let replayer = Replayer {
             runtime,
@@ -193,7 +193,7 @@ impl Replayer {
             .map_err(|error| format!("the letter holds no event that can be read: {error}"))?;
         match letter.sink() {
             None => {
-                let (name, stack) =
+                let (name, stacks) =
                     self.handlers
                         .get_key_value(letter.handler())
                         .ok_or_else(|| {
@@ -203,7 +203,7 @@ impl Replayer {
                             )
                         })?;
                 let request = ChangeRequest::new(change, Arc::clone(name), Turn::default());
-                let Ok(outcome) = stack.clone().oneshot(request).await;
+                let Ok(outcome) = stacks.stack().oneshot(request).await;
                 Ok(outcome)
             }
             Some(sink) => {

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::change::DATABASE;
 use crate::{
@@ -104,9 +104,8 @@ impl TestRuntime {
     }
 
     async fn call(&mut self, handler: usize, request: ChangeRequest, report: &mut Report) {
-        let Registered { name, stack, .. } = &mut self.engine.handlers[handler];
-        let Ok(stack) = stack.ready().await;
-        let Ok(outcome) = stack.call(request).await;
+        let Registered { name, stacks, .. } = &self.engine.handlers[handler];
+        let Ok(outcome) = stacks.stack().oneshot(request).await;
         report.outcomes.push((Arc::clone(name), outcome));
     }
 
