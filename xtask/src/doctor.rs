@@ -6,12 +6,15 @@ use changestream_testkit::{
 use clap::Args;
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::command::{Outcome, Result, first_line, mongodb_uri};
+use crate::{
+    command::{Outcome, Result, first_line, mongodb_uri},
+    kafka_tls::OPENSSL_VERSION,
+};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is looked for, with the arguments that make it tell its version.
-const PROGRAMS: [(&str, &[&str], &str); 6] = [
+const PROGRAMS: [(&str, &[&str], &str); 7] = [
     ("rustc", &["--version"], "builds everything"),
     (
         "cargo-nextest",
@@ -22,6 +25,11 @@ const PROGRAMS: [(&str, &[&str], &str); 6] = [
     ("pip", &["--version"], "fetches servers"),
     ("apt-get", &["--version"], "fetches OpenSSL 1.1 and Redis"),
     ("setpriv", &["--version"], "ends servers with the tests"),
+    (
+        "OpenSSL",
+        OPENSSL_VERSION,
+        "for the tests of Kafka over TLS, which compile it, with Perl",
+    ),
 ];
 
 #[derive(Debug, Args)]
@@ -35,6 +43,7 @@ pub(crate) fn run(options: &Options) -> Result {
     for (name, args, purpose) in PROGRAMS {
         let found = match name {
             "pip" => first_line("python3", &[&["-m", "pip"], args].concat()),
+            "OpenSSL" => first_line("pkg-config", args),
             _ => first_line(name, args),
         };
         line(
