@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, document::decode};
+use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
 use crate::{
     event::{
         ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, UpdateDescription,

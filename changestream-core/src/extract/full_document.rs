@@ -1,6 +1,9 @@
+use std::any::type_name;
+
+use bson::RawDocument;
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, document::decode};
+use super::{FromChange, Need, Needs, Reads, Rejection, wrong_field::wrong_field};
 use crate::handler::ChangeRequest;
 
 /// The document after the change, decoded.
@@ -9,9 +12,6 @@ use crate::handler::ChangeRequest;
 /// of `updateLookup` (MongoDB manual, *Change Streams*): it is the committed document as it is then, which may be newer
 /// than the change, and is absent when the document is gone. Where every collection whose updates ask for it records pre- and
 /// post-images, it is the true post-image. A delete has none.
-///
-/// Of a document with fields that `T` does not look at, only those are decoded that it does, where it is known which: see
-/// [`Reads::full_document`].
 ///
 /// Absent, or not decodable as `T`, it rejects the event, but for a post-image that is missing, of which
 /// [`OnMissingImage`](crate::OnMissingImage) says what happens; `Option<FullDocument<T>>` takes absence as
@@ -31,5 +31,65 @@ impl<S, T: DeserializeOwned + Send> FromChange<S> for FullDocument<T> {
             Some(document) => decode("the full document", document).map(Self),
             None => Err(Rejection::absent("the event has no full document")),
         }
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &str,
+    document: &RawDocument,
+) -> Result<T, Rejection> {
+    let read = |part: &[u8]| bson::deserialize_from_slice::<T>(part);
+    let rejected = |error| {
+        undecodable(what, type_name::<T>(), document, error, &|part| {
+            read(part).err()
+        })
+    };
+    read(document.as_bytes()).map_err(rejected)
+}
+
+/// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding again, which
+/// the usual case does not pay for.
+fn undecodable(
+    what: &str,
+    wanted: &str,
+    document: &RawDocument,
+    error: bson::error::Error,
+    again: &dyn Fn(&[u8]) -> Option<bson::error::Error>,
+) -> Rejection {
+    let place = match wrong_field(document.as_bytes(), &error, again) {
+        Some(field) => format!(" at `{field}`"),
+        None => String::new(),
+    };
+    Rejection::decode(format!("{what} as `{wanted}`{place}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Order {
+        #[serde(rename = "items")]
+        _items: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Item {
+        #[serde(rename = "quantity")]
+        _quantity: u32,
+    }
+
+    #[test]
+    fn the_wrong_field_is_named_and_its_value_is_not() {
+        let document = rawdoc! { "items": [{ "quantity": 1 }, { "quantity": "secret" }] };
+        let rejection = decode::<Order>("the full document", &document).expect_err("no number");
+        let message = rejection.to_string();
+        assert!(
+            message.ends_with("Order` at `items[1].quantity` does not decode"),
+            "{message}"
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 mod batch;
 mod change;
-mod document;
 mod full_document;
 mod needs;
 mod option;

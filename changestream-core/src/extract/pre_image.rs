@@ -1,6 +1,6 @@
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, document::decode};
+use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
 use crate::handler::ChangeRequest;
 
 /// The document before the change, decoded.

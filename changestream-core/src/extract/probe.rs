@@ -6,10 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt::{self, Write as _},
-    marker::PhantomData,
-};
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserializer,
@@ -87,7 +84,10 @@ impl<'de> Deserializer<'de> for Probe {
         visitor: V,
     ) -> Result<V::Value, Answer> {
         // An enum may come here too: serde derives it as an "adjacently tagged enum".
-        match Expecting(&visitor, PhantomData).starts_with("struct ") {
+        match Expecting(&visitor, PhantomData)
+            .to_string()
+            .starts_with("struct ")
+        {
             true => visitor.visit_map(Document::Unread { fields }),
             false => Err(Answer::Unknown),
         }
@@ -105,27 +105,6 @@ impl<'de> Deserializer<'de> for Probe {
 
 /// What a visitor says that it expects.
 struct Expecting<'a, 'de, V>(&'a V, PhantomData<&'de ()>);
-
-impl<'de, V: Visitor<'de>> Expecting<'_, 'de, V> {
-    fn starts_with(&self, beginning: &str) -> bool {
-        let mut beginning = Beginning(Some(beginning));
-        let told = write!(beginning, "{self}");
-        told.is_ok() && beginning.0 == Some("")
-    }
-}
-
-/// What a text is still to begin with, without keeping it; `None` where it begins otherwise.
-struct Beginning<'a>(Option<&'a str>);
-
-impl fmt::Write for Beginning<'_> {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        self.0 = self.0.and_then(|rest| match part.starts_with(rest) {
-            true => Some(""),
-            false => rest.strip_prefix(part),
-        });
-        Ok(())
-    }
-}
 
 impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, 'de, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
