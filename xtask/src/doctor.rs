@@ -28,7 +28,7 @@ const PROGRAMS: [(&str, &[&str], &str); 7] = [
     (
         "OpenSSL",
         OPENSSL_VERSION,
-        "for the tests of Kafka over TLS, which compile it, with Perl",
+        "the tests of Kafka over TLS compile it then, with Perl",
     ),
 ];
 

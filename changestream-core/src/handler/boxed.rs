@@ -45,8 +45,8 @@ impl BoxHandler {
         Self(Inner::Function(Arc::new(function)))
     }
 
-    /// The same handler, whose holders are counted apart from those of this one.
-    pub(crate) fn counted_apart(&self) -> Self {
+    /// The same handler for another lane, whose clones share no reference count with those of this one.
+    pub(crate) fn of_lane(&self) -> Self {
         Self(match &self.0 {
             Inner::Function(function) => {
                 let function = Arc::clone(function);

@@ -34,7 +34,7 @@ enum Finished {
 
 type Call = <HandlerStack as Service<ChangeRequest>>::Future;
 
-/// The handlers as a lane calls them, each made when it first does and shared with no other lane.
+/// The handlers as a lane calls them, each made when it first does, and shared with no other lane.
 pub(super) struct Handlers {
     registered: Vec<Registered>,
     called: Vec<Option<(Arc<str>, HandlerStack)>>,

@@ -40,7 +40,7 @@ pub(crate) struct TargetSink {
     pub(crate) name: Arc<str>,
     pub(crate) stack: SinkStack,
     /// What may lead a message there, where the handler itself does not.
-    pub(crate) routes: Option<Vec<BoundRoute>>,
+    pub(crate) routes: Option<Arc<[BoundRoute]>>,
 }
 
 impl TargetSink {

@@ -18,10 +18,10 @@ use crate::handler::FailureKind;
 /// One handler's or one sink's metrics, resolved when they are first used, so that a recorder installed
 /// after the runtime was built still counts.
 #[derive(Debug)]
-pub(crate) struct Meter(Arc<Resolved>);
+pub(crate) struct Meter(Arc<Series>);
 
 #[derive(Debug)]
-struct Resolved {
+struct Series {
     labels: Vec<Label>,
     handles: OnceLock<Handles>,
 }
@@ -39,18 +39,18 @@ struct Handles {
 impl Meter {
     /// For `kind`, which is `handler` or `sink`, of this name.
     pub(crate) fn new(runtime: &str, kind: &'static str, name: &str) -> Arc<Self> {
-        let resolved = Resolved {
+        let series = Series {
             labels: vec![
                 Label::new("runtime", runtime.to_owned()),
                 Label::new(kind, name.to_owned()),
             ],
             handles: OnceLock::new(),
         };
-        Arc::new(Self(Arc::new(resolved)))
+        Arc::new(Self(Arc::new(series)))
     }
 
-    /// The same metrics, whose holders are counted apart from those of this one.
-    pub(crate) fn counted_apart(&self) -> Arc<Self> {
+    /// The same metrics for another lane, whose clones share no reference count with those of this one.
+    pub(crate) fn of_lane(&self) -> Arc<Self> {
         Arc::new(Self(Arc::clone(&self.0)))
     }
 
@@ -71,7 +71,7 @@ impl Meter {
     }
 }
 
-impl Resolved {
+impl Series {
     fn resolve(&self) -> Handles {
         describe();
         let labels = || self.labels.clone();

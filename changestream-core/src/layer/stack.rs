@@ -31,8 +31,8 @@ use crate::{
 /// A handler within its whole stack.
 pub(crate) type HandlerStack = BoxCloneSyncService<ChangeRequest, Outcome, Infallible>;
 
-/// Makes the stack of a handler, for each lane one of its own: its calls count who holds what is in it, and lanes on several
-/// processors would wait for each other at a count that they share.
+/// Makes the stack of a handler, for each lane one of its own: a call clones what is in it, and lanes on several processors would wait
+/// for each other at a reference count that they share.
 #[derive(Clone)]
 pub(crate) struct HandlerStacks(Arc<dyn Fn() -> HandlerStack + Send + Sync>);
 
@@ -120,8 +120,8 @@ pub(crate) fn handler_stacks(
     let service = SharedLayer::apply_all(layers, handler.service.clone());
     let transactions = transactions.filter(|_| handler.needs.transaction).cloned();
     HandlerStacks::new(move || {
-        let meter = meter.counted_apart();
-        let service = bounded(service.counted_apart(), policy);
+        let meter = meter.of_lane();
+        let service = bounded(service.of_lane(), policy);
         if handler.batch.is_some() {
             let batches = Batches {
                 attempt: service,

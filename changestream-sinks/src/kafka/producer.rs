@@ -1,6 +1,7 @@
 //! Producers: made at the first delivery, shared, and made anew when they are of no use any more.
 
 use std::{
+    error::Error,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -47,12 +48,8 @@ pub(super) enum Failure {
     Unacknowledged(Cause),
 }
 
-/// What librdkafka or a broker says: in more words where it was about a connection.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", match words {
-    Some(words) => words.to_string(),
-    None => code.to_string(),
-})]
+/// What librdkafka or a broker says, with words where librdkafka has some.
+#[derive(Clone, Debug)]
 pub(super) struct Cause {
     pub(super) code: RDKafkaErrorCode,
     words: Option<Arc<str>>,
@@ -61,6 +58,21 @@ pub(super) struct Cause {
 impl From<RDKafkaErrorCode> for Cause {
     fn from(code: RDKafkaErrorCode) -> Self {
         Self { code, words: None }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.words {
+            Some(words) => f.write_str(words),
+            None => self.code.fmt(f),
+        }
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.words.as_ref().map(|_| &self.code as _)
     }
 }
 
@@ -183,7 +195,10 @@ impl Producer {
                 self.observer.last()
             }
             RDKafkaErrorCode::Fatal | RDKafkaErrorCode::PurgeQueue => {
-                fatal.map(|(code, _)| code.into())
+                fatal.map(|(code, words)| Cause {
+                    code,
+                    words: Some(words.into()),
+                })
             }
             _ => None,
         };
@@ -252,16 +267,30 @@ impl ClientContext for Observer {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", "{reason}");
+        let words = words(reason);
+        if let Some(words) = words {
+            tracing::debug!(target: "librdkafka", "{words}");
+        }
         let code = code(&error);
         let mut last = lock(&self.0);
         // That all are down is said after why the last one is.
         if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-            // Then come the time it took, and how often it happened.
-            let words = reason.split(" (after ").next().map(Arc::from);
+            let words = words.map(Arc::from);
             *last = Some(Cause { code, words });
         }
     }
+}
+
+/// What may be shown of a reason, without how long it took and how often it happened. Of a token that could not be had, librdkafka
+/// quotes the options, and what the identity provider answered.
+fn words(reason: &str) -> Option<&str> {
+    if reason.contains("OAUTHBEARER") {
+        return None;
+    }
+    Some(match reason.rsplit_once(" (after ") {
+        Some((words, _)) => words,
+        None => reason,
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

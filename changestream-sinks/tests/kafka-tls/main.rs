@@ -70,6 +70,7 @@ async fn assert_refused(sink: KafkaSink, message: &str, cause: &str) {
     assert_eq!(error.kind(), FailureKind::Unavailable, "{said}");
     assert_eq!(error.to_string(), message, "{said}");
     assert!(said.contains(cause), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
     assert!(!format!("{error:?}").contains("s3cret"));
 }
 
@@ -155,6 +156,24 @@ async fn a_refused_login_is_said() {
     ]);
     let message = format!("`{}` refused the login", broker.bootstrap());
     assert_refused(sink(&broker, &options), &message, "unknown-user").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_is_made_of_is_not_said() {
+    let authority = Authority::new();
+    let broker = Broker::start(authority.server(HOST, Clients::All)).await;
+    let mut options = authority.trusted();
+    options.extend([
+        ("security.protocol", "sasl_ssl".to_owned()),
+        ("sasl.mechanism", "OAUTHBEARER".to_owned()),
+        ("enable.sasl.oauthbearer.unsecure.jwt", "true".to_owned()),
+        (
+            "sasl.oauthbearer.config",
+            "principal=shop s3cret=s3cret".to_owned(),
+        ),
+    ]);
+    let message = format!("`{}` refused the login", broker.bootstrap());
+    assert_refused(sink(&broker, &options), &message, "Authentication failure").await;
 }
 
 #[tokio::test]
