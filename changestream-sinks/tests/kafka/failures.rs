@@ -168,10 +168,11 @@ async fn a_producer_that_may_not_be_one_is_said_to_lack_the_right_until_it_has_i
         Api::InitProducerId,
         &[RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED; 9],
     );
+    let broker = cluster.bootstrap_servers();
     let message = format!(
-        "the user of the sink may not write to the topic `orders` of `{}`; grant it `Write`: \
-         ClusterAuthorizationFailed (Broker: Cluster authorization failed)",
-        cluster.bootstrap_servers()
+        "the user of the sink may not write to the topic `orders` of `{broker}`; grant it `Write`: Failed to acquire \
+         idempotence PID from broker {broker}/1: Broker: Cluster authorization failed: ClusterAuthorizationFailed \
+         (Broker: Cluster authorization failed)"
     );
     for _ in 0..2 {
         assert_error(send(&service, of(1, "1")).await, Retry, &message);
