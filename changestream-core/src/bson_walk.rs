@@ -4,13 +4,17 @@
 
 use std::ops::Range;
 
-use crate::decode::DecodeError;
-
 pub(crate) const STRING: u8 = 0x02;
 pub(crate) const DOCUMENT: u8 = 0x03;
 pub(crate) const ARRAY: u8 = 0x04;
 pub(crate) const DATE_TIME: u8 = 0x09;
 pub(crate) const TIMESTAMP: u8 = 0x11;
+
+/// What is at this byte is no BSON.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    pub(crate) at: usize,
+}
 
 /// One field of a document.
 pub(crate) struct Field<'a> {
@@ -29,12 +33,12 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Of the document that is all of `bytes`.
-    pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::within(bytes, 0..bytes.len())
     }
 
     /// Of the document, or the array, at `place` in `bytes`.
-    pub(crate) fn within(bytes: &'a [u8], place: Range<usize>) -> Result<Self, DecodeError> {
+    pub(crate) fn within(bytes: &'a [u8], place: Range<usize>) -> Result<Self, Malformed> {
         let is_whole = document_end(bytes, place.start) == Some(place.end);
         match is_whole {
             true => Ok(Self {
@@ -42,7 +46,7 @@ impl<'a> Fields<'a> {
                 at: place.start + 4,
                 end: place.end - 1,
             }),
-            false => Err(DecodeError::malformed(place.start)),
+            false => Err(Malformed { at: place.start }),
         }
     }
 
@@ -63,7 +67,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, DecodeError>;
+    type Item = Result<Field<'a>, Malformed>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -75,7 +79,7 @@ impl<'a> Iterator for Fields<'a> {
         if field.is_none() {
             self.at = self.end;
         }
-        Some(field.ok_or_else(|| DecodeError::malformed(at)))
+        Some(field.ok_or_else(|| Malformed { at }))
     }
 }
 

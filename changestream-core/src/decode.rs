@@ -6,7 +6,7 @@ use bson::{DateTime, Timestamp};
 use serde::de::Error as _;
 
 use crate::{
-    bson_walk::{DATE_TIME, DOCUMENT, Field, Fields, STRING, TIMESTAMP},
+    bson_walk::{DATE_TIME, DOCUMENT, Field, Fields, Malformed, STRING, TIMESTAMP},
     event::Operation,
 };
 
@@ -25,9 +25,9 @@ pub enum DecodeError {
     Fragment,
 }
 
-impl DecodeError {
-    /// What is at the byte `at` is no BSON.
-    pub(crate) fn malformed(at: usize) -> Self {
+impl From<Malformed> for DecodeError {
+    #[cold]
+    fn from(Malformed { at }: Malformed) -> Self {
         let message = format!("no BSON at byte {at}");
         Self::Malformed(bson::error::Error::custom(message))
     }
@@ -102,7 +102,9 @@ impl Header {
             let field = field?;
             match field.name {
                 b"_id" => token = document(field),
-                b"operationType" => operation = string(&field).map(|name| name.slice(bytes)),
+                b"operationType" => {
+                    operation = string(&field).and_then(|name| operation_named(name.slice(bytes)))
+                }
                 b"ns" if field.element_type == DOCUMENT => {
                     for name in Fields::within(bytes, field.value)? {
                         let name = name?;
@@ -133,13 +135,10 @@ impl Header {
                 _ => {}
             }
         }
-        let operation = operation.and_then(|name| str::from_utf8(name).ok());
         Ok(Found::Event(Self {
             event: Span::new(place),
             token: token.ok_or(DecodeError::Missing("_id"))?,
-            operation: operation
-                .ok_or(DecodeError::Missing("operationType"))?
-                .into(),
+            operation: operation.ok_or(DecodeError::Missing("operationType"))?,
             database,
             collection,
             document_key,
@@ -156,6 +155,10 @@ impl Header {
 
 fn document(field: Field<'_>) -> Option<Span> {
     (field.element_type == DOCUMENT).then(|| Span::new(field.value))
+}
+
+fn operation_named(name: &[u8]) -> Option<Operation> {
+    Operation::known(name).or_else(|| Some(str::from_utf8(name).ok()?.into()))
 }
 
 /// Without the length before it and the zero after it.

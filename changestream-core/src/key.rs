@@ -78,9 +78,9 @@ impl KeyHasher {
 /// Writes the document's `_id`, and where it is.
 pub(crate) fn write_document_key(change: &RawChange, hasher: &mut impl Hasher) -> Option<()> {
     let id = id(change)?;
-    hasher.write(change.database().as_bytes());
+    hasher.write(change.raw_database());
     hasher.write(&[0]);
-    hasher.write(change.collection().unwrap_or_default().as_bytes());
+    hasher.write(change.raw_collection().unwrap_or_default());
     hasher.write(&[0]);
     write(id, hasher);
     Some(())

@@ -1,5 +1,7 @@
 //! Which handlers an event goes to: by namespace through a table, then by the exact filter.
 
+use std::collections::BTreeSet;
+
 use ahash::{HashMap, HashMapExt as _};
 
 use crate::{
@@ -10,14 +12,14 @@ use crate::{
 /// The table of handlers. A handler costs nothing to the events of namespaces that it does not watch.
 #[derive(Debug)]
 pub(crate) struct Router {
-    databases: HashMap<String, Database>,
+    databases: HashMap<Vec<u8>, Database>,
     /// Events that name no database.
     nameless: Vec<Route>,
 }
 
 #[derive(Debug, Default)]
 struct Database {
-    collections: HashMap<String, Vec<Route>>,
+    collections: HashMap<Vec<u8>, Vec<Route>>,
     /// Events of other collections.
     others: Vec<Route>,
     /// Events of no collection.
@@ -51,8 +53,8 @@ impl Router {
                 filter: selection.filter(),
             };
             router.nameless.push(route.clone());
-            let database = router.databases.entry(database.to_owned()).or_default();
-            database.add(route, &selection.collections);
+            let database = router.databases.entry(database.into()).or_default();
+            database.add(route, &selection);
         }
         router
     }
@@ -81,19 +83,18 @@ impl Router {
 }
 
 impl Database {
-    fn add(&mut self, route: Route, collections: &[String]) {
-        for collection in collections {
+    fn add(&mut self, route: Route, selection: &Selection) {
+        for collection in selection.collections.iter().collect::<BTreeSet<_>>() {
             let others = &self.others;
-            self.collections
-                .entry(collection.clone())
-                .or_insert_with(|| others.clone());
+            let routes = self.collections.entry(collection.clone().into_bytes());
+            routes.or_insert_with(|| others.clone()).push(Route {
+                handler: route.handler,
+                filter: selection.filter_within_collections(),
+            });
         }
-        for (name, routes) in &mut self.collections {
-            if collections.is_empty() || collections.contains(name) {
-                routes.push(route.clone());
-            }
-        }
-        if collections.is_empty() {
+        if selection.collections.is_empty() {
+            let named = self.collections.values_mut();
+            named.for_each(|routes| routes.push(route.clone()));
             self.others.push(route.clone());
         }
         self.nameless.push(route);
@@ -158,6 +159,14 @@ mod tests {
             [1]
         );
         assert!(routed(&router, "insert", rawdoc! { "db": "crm", "coll": "orders" }).is_empty());
+    }
+
+    #[test]
+    fn a_collection_that_is_named_twice_is_watched_once() {
+        let selections = [selection(&["orders", "orders"], &[Operation::Insert])];
+        let router = Router::new(&selections, "shop");
+        let namespace = rawdoc! { "db": "shop", "coll": "orders" };
+        assert_eq!(routed(&router, "insert", namespace), [0]);
     }
 
     #[test]

@@ -11,10 +11,6 @@ use crate::decode::{DecodeError, Header, Span};
 /// The largest event that is stored whole: a document has 16 MB, and something is beside the event.
 const MAX_STORED: usize = 15 << 20;
 
-/// How many events of a reply are counted together. Lanes are done with some while others are brought to them: with one count for all,
-/// processors would take it from each other at every event.
-const COUNTED_TOGETHER: usize = 64;
-
 /// What is left out of an event that is too large.
 const OMITTED: [&str; 3] = [
     "fullDocument",
@@ -80,23 +76,15 @@ impl RawChange {
         Self::decode(event.into_bytes().into(), self.was_split())
     }
 
-    /// The events that these are the headers of.
-    pub(crate) fn all(bytes: Bytes, headers: Vec<Header>) -> Vec<Self> {
-        let mut all = Vec::with_capacity(headers.len());
-        let mut headers = headers.into_iter();
-        while headers.len() > 0 {
-            let headers: Vec<_> = headers.by_ref().take(COUNTED_TOGETHER).collect();
-            let indexes = 0..headers.len();
-            let shared = Arc::new(Shared {
-                bytes: bytes.clone(),
-                headers,
-            });
-            all.extend(indexes.map(|index| Self {
-                shared: Arc::clone(&shared),
-                index,
-            }));
-        }
-        all
+    /// The events that these are the headers of, which share one count of who holds `bytes` and them.
+    pub(crate) fn all(bytes: &Bytes, headers: Vec<Header>) -> impl Iterator<Item = Self> {
+        let indexes = 0..headers.len();
+        let bytes = bytes.clone();
+        let shared = Arc::new(Shared { bytes, headers });
+        indexes.map(move |index| Self {
+            shared: Arc::clone(&shared),
+            index,
+        })
     }
 
     fn header(&self) -> &Header {
@@ -136,6 +124,16 @@ impl RawChange {
     /// The database and collection of the change.
     pub fn namespace(&self) -> Namespace {
         Namespace::new(self.database(), self.collection().map(str::to_owned))
+    }
+
+    /// The name of the database as it came: to be compared, it need not be looked at whether it is text.
+    pub(crate) fn raw_database(&self) -> &[u8] {
+        self.slice(self.header().database).unwrap_or_default()
+    }
+
+    /// The same of the collection.
+    pub(crate) fn raw_collection(&self) -> Option<&[u8]> {
+        self.slice(self.header().collection)
     }
 
     /// The event's resume token, as the server sent it.
@@ -228,11 +226,15 @@ impl RawChange {
     }
 
     fn document(&self, span: Option<Span>) -> Option<&RawDocument> {
-        RawDocument::from_bytes(span?.slice(&self.shared.bytes)).ok()
+        RawDocument::from_bytes(self.slice(span)?).ok()
     }
 
     fn str(&self, span: Option<Span>) -> Option<&str> {
-        std::str::from_utf8(span?.slice(&self.shared.bytes)).ok()
+        std::str::from_utf8(self.slice(span)?).ok()
+    }
+
+    fn slice(&self, span: Option<Span>) -> Option<&[u8]> {
+        Some(span?.slice(&self.shared.bytes))
     }
 }
 

@@ -43,6 +43,22 @@ impl Operation {
         }
     }
 
+    /// The operation of this name; `None` where it is another.
+    pub(crate) fn known(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"insert" => Self::Insert,
+            b"update" => Self::Update,
+            b"replace" => Self::Replace,
+            b"delete" => Self::Delete,
+            b"drop" => Self::Drop,
+            b"rename" => Self::Rename,
+            b"dropDatabase" => Self::DropDatabase,
+            b"invalidate" => Self::Invalidate,
+            b"snapshot" => Self::Snapshot,
+            _ => return None,
+        })
+    }
+
     /// Whether the event is of a whole database or of the stream, so that it names no collection.
     pub(crate) fn is_without_collection(&self) -> bool {
         matches!(self, Self::DropDatabase | Self::Invalidate)
@@ -51,18 +67,7 @@ impl Operation {
 
 impl From<&str> for Operation {
     fn from(name: &str) -> Self {
-        match name {
-            "insert" => Self::Insert,
-            "update" => Self::Update,
-            "replace" => Self::Replace,
-            "delete" => Self::Delete,
-            "drop" => Self::Drop,
-            "rename" => Self::Rename,
-            "dropDatabase" => Self::DropDatabase,
-            "invalidate" => Self::Invalidate,
-            "snapshot" => Self::Snapshot,
-            other => Self::Other(other.to_owned()),
-        }
+        Self::known(name.as_bytes()).unwrap_or_else(|| Self::Other(name.to_owned()))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
 /// An event, with what several filters look at found once.
 pub(crate) struct Candidate<'a> {
     change: &'a RawChange,
-    pub(crate) database: &'a str,
-    pub(crate) collection: Option<&'a str>,
+    pub(crate) database: &'a [u8],
+    pub(crate) collection: Option<&'a [u8]>,
     changed_paths: OnceCell<SmallVec<[&'a str; 8]>>,
 }
 
@@ -28,10 +28,10 @@ impl Filter {
     pub(crate) fn selects(&self, candidate: &Candidate<'_>) -> bool {
         match self {
             Self::Operation(operations) => operations.contains(candidate.change.operation()),
-            Self::Database(database) => candidate.database == database,
+            Self::Database(database) => candidate.database == database.as_bytes(),
             Self::Collection(collections) => candidate
                 .collection
-                .is_some_and(|name| collections.iter().any(|wanted| wanted == name)),
+                .is_some_and(|name| collections.iter().any(|wanted| wanted.as_bytes() == name)),
             Self::Changed(fields) => candidate.has_changed(fields),
             Self::And(filters) => filters.iter().all(|filter| filter.selects(candidate)),
             Self::Or(filters) => filters.iter().any(|filter| filter.selects(candidate)),
@@ -44,8 +44,8 @@ impl<'a> Candidate<'a> {
     pub(crate) fn new(change: &'a RawChange) -> Self {
         Self {
             change,
-            database: change.database(),
-            collection: change.collection(),
+            database: change.raw_database(),
+            collection: change.raw_collection(),
             changed_paths: OnceCell::new(),
         }
     }

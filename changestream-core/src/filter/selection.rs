@@ -46,10 +46,19 @@ impl Selection {
             let unnamed = [Operation::DropDatabase, Operation::Invalidate];
             all.push(self.or_operations(collection, &unnamed));
         }
-        if !self.fields.is_empty() {
-            all.push(Filter::Changed(self.fields.clone()));
-        }
+        all.extend(self.changed());
         Filter::And(all)
+    }
+
+    /// What of it is left to ask of an event that is of its database and one of its collections.
+    pub(crate) fn filter_within_collections(&self) -> Filter {
+        let mut all = vec![Filter::Operation(self.operations.clone())];
+        all.extend(self.changed());
+        Filter::And(all)
+    }
+
+    fn changed(&self) -> Option<Filter> {
+        (!self.fields.is_empty()).then(|| Filter::Changed(self.fields.clone()))
     }
 
     fn or_operations(&self, filter: Filter, operations: &[Operation]) -> Filter {

@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use bson::RawDocument;
 use bytes::Bytes;
@@ -12,6 +12,10 @@ use crate::{
     decode::{DecodeError, Found, Header},
     event::{RawChange, ResumeToken},
 };
+
+/// How many events of a reply are counted together. Lanes are done with some while others are brought to them: with one count for all,
+/// processors would take it from each other at every event.
+const COUNTED_TOGETHER: usize = 64;
 
 /// The events of one server reply, which share its bytes, and where the stream goes on after them.
 #[derive(Debug)]
@@ -60,8 +64,7 @@ impl Batch {
             documents,
             post_batch_token,
         } = Cursor::find(&bytes)?;
-        let mut whole = Vec::new();
-        let mut headers = Vec::new();
+        let (mut events, mut headers) = (Vec::new(), Vec::new());
         for document in Fields::within(&bytes, documents)? {
             let document = document?;
             if document.element_type != DOCUMENT {
@@ -69,20 +72,24 @@ impl Batch {
             }
             match Header::find(&bytes, document.value.clone())? {
                 Found::Event(_) if assembly.is_unfinished() => return Err(DecodeError::Fragment),
-                Found::Event(header) => headers.push(header),
+                Found::Event(header) => {
+                    headers.push(header);
+                    if headers.len() == COUNTED_TOGETHER {
+                        let next = Vec::with_capacity(COUNTED_TOGETHER);
+                        events.extend(RawChange::all(&bytes, mem::replace(&mut headers, next)));
+                    }
+                }
                 Found::Fragment => {
                     let fragment = RawDocument::from_bytes(&bytes[document.value]);
                     let fragment = fragment.map_err(DecodeError::Malformed)?;
-                    let event = assembly.add(fragment)?;
-                    whole.extend(event.map(|event| (headers.len(), event)));
+                    if let Some(event) = assembly.add(fragment)? {
+                        events.extend(RawChange::all(&bytes, mem::take(&mut headers)));
+                        events.push(event);
+                    }
                 }
             }
         }
-        let mut events = RawChange::all(bytes.clone(), headers);
-        // From the last, so that the places before stay what they were.
-        for (place, event) in whole.into_iter().rev() {
-            events.insert(place, event);
-        }
+        events.extend(RawChange::all(&bytes, headers));
         let post_batch_token = post_batch_token.and_then(|place| {
             let token = RawDocument::from_bytes(&bytes[place]).ok()?;
             Some(ResumeToken::from(token))
