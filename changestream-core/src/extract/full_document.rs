@@ -3,7 +3,9 @@ use std::any::type_name;
 use bson::RawDocument;
 use serde::de::DeserializeOwned;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, wrong_field::wrong_field};
+use super::{
+    FromChange, Need, Needs, Reads, Rejection, document::from_document, wrong_field::wrong_field,
+};
 use crate::handler::ChangeRequest;
 
 /// The document after the change, decoded.
@@ -38,13 +40,12 @@ pub(super) fn decode<T: DeserializeOwned>(
     what: &str,
     document: &RawDocument,
 ) -> Result<T, Rejection> {
-    let read = |part: &[u8]| bson::deserialize_from_slice::<T>(part);
     let rejected = |error| {
         undecodable(what, type_name::<T>(), document, error, &|part| {
-            read(part).err()
+            from_document::<T>(part).err()
         })
     };
-    read(document.as_bytes()).map_err(rejected)
+    from_document(document.as_bytes()).map_err(rejected)
 }
 
 /// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding again, which

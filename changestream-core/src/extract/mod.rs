@@ -2,6 +2,7 @@
 
 mod batch;
 mod change;
+mod document;
 mod full_document;
 mod needs;
 mod option;

@@ -69,6 +69,7 @@ mod tests {
     use serde::{Deserialize, de::DeserializeOwned};
 
     use super::*;
+    use crate::extract::document::from_document;
 
     #[derive(Deserialize)]
     #[allow(dead_code)]
@@ -103,7 +104,7 @@ mod tests {
     }
 
     fn found<T: DeserializeOwned>(document: &RawDocumentBuf) -> Option<String> {
-        let again = |part: &[u8]| bson::deserialize_from_slice::<T>(part).err();
+        let again = |part: &[u8]| from_document::<T>(part).err();
         let error = again(document.as_bytes())?;
         wrong_field(document.as_bytes(), &error, &again)
     }
