@@ -1,7 +1,11 @@
 //! Users' own tower layers: where they stand, and what passes through them.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -10,7 +14,7 @@ use tower::{
     Service, ServiceExt, layer::layer_fn, limit::ConcurrencyLimitLayer, timeout::TimeoutLayer,
 };
 
-use crate::support::{Event, Scene, Seen, Started, TestResult, recorder};
+use crate::support::{Event, Scene, Seen, Started, TestResult, eventually, recorder};
 
 /// What layers and handlers wrote down.
 #[derive(Clone, Default)]
@@ -117,6 +121,73 @@ async fn towers_own_layers_compose() -> TestResult {
     .await?;
     assert_eq!(seen.ids(), [1, 2]);
     assert!(scene.dead_letters().await.is_empty());
+    Ok(())
+}
+
+/// Takes room when it is ready, and does not give it to the call.
+struct Reserving {
+    inner: BoxHandler,
+    taken: Arc<AtomicUsize>,
+    has_taken: bool,
+}
+
+impl Reserving {
+    fn new(inner: BoxHandler, taken: &Arc<AtomicUsize>) -> Self {
+        Self {
+            inner,
+            taken: Arc::clone(taken),
+            has_taken: false,
+        }
+    }
+}
+
+impl Clone for Reserving {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), &self.taken)
+    }
+}
+
+impl Drop for Reserving {
+    fn drop(&mut self) {
+        let taken = usize::from(self.has_taken);
+        self.taken.fetch_sub(taken, Ordering::SeqCst);
+    }
+}
+
+impl Service<ChangeRequest> for Reserving {
+    type Response = Vec<Message>;
+    type Error = HandlerError;
+    type Future = <BoxHandler as Service<ChangeRequest>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        if !std::mem::replace(&mut self.has_taken, true) {
+            self.taken.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: ChangeRequest) -> Self::Future {
+        assert!(self.has_taken, "called without being asked");
+        self.inner.call(request)
+    }
+}
+
+#[tokio::test]
+async fn what_a_layer_takes_for_a_call_it_has_no_longer_than_that() -> TestResult {
+    let scene = Scene::new().await;
+    let (seen, taken) = (Seen::default(), Arc::new(AtomicUsize::new(0)));
+    let takes = Arc::clone(&taken);
+    let layer = layer_fn(move |inner: BoxHandler| BoxHandler::new(Reserving::new(inner, &takes)));
+    let spec = spec().retries(0).layer(layer);
+    let runtime = scene.runtime(&seen).handlers([spec]);
+    let runtime = Started::new(runtime);
+    scene.insert([1]).await?;
+    seen.all([1]).await;
+    eventually("room", async || {
+        (taken.load(Ordering::SeqCst) == 0).then_some(())
+    })
+    .await;
+    runtime.stop().await?;
     Ok(())
 }
 

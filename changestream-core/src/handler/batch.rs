@@ -1,4 +1,4 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use super::{ChangeRequest, HandlerError, Partial};
 use crate::extract::{FromBatch, FromChange, Needs, Reads};
@@ -33,8 +33,8 @@ pub trait BatchHandler<Args, S>: Clone + Send + Sync + 'static {
     fn call(
         self,
         request: ChangeRequest,
-        state: Arc<S>,
-    ) -> impl Future<Output = Result<(), HandlerError>> + Send + 'static;
+        state: &S,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send + 'static + use<Self, Args, S>;
 }
 
 macro_rules! impl_batch_handler {
@@ -59,11 +59,11 @@ macro_rules! impl_batch_handler {
             fn call(
                 self,
                 request: ChangeRequest,
-                state: Arc<S>,
-            ) -> impl Future<Output = Result<(), HandlerError>> + Send + 'static {
-                let running = extract(&request, &*state).map(|batch| {
-                    $(let $before = $before::from_batch(&request, &state);)*
-                    $(let $after = $after::from_batch(&request, &state);)*
+                state: &S,
+            ) -> impl Future<Output = Result<(), HandlerError>> + Send + 'static + use<F, Fut, E, S, C, $($before,)* $($after,)*> {
+                let running = extract(&request, state).map(|batch| {
+                    $(let $before = $before::from_batch(&request, state);)*
+                    $(let $after = $after::from_batch(&request, state);)*
                     self($($before,)* batch, $($after),*)
                 });
                 async move { running?.await.map_err(Into::into) }

@@ -45,6 +45,11 @@ impl BoxHandler {
         Self(Inner::Function(Arc::new(function)))
     }
 
+    /// Whether it is ready for any call without being asked, as a handler is that no layer is around.
+    pub(crate) fn is_always_ready(&self) -> bool {
+        matches!(self.0, Inner::Function(_))
+    }
+
     /// The same handler for another lane, whose clones share no reference count with those of this one.
     pub(crate) fn of_lane(&self) -> Self {
         Self(match &self.0 {

@@ -1,4 +1,4 @@
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use super::{ChangeRequest, HandlerError};
 use crate::{
@@ -27,8 +27,8 @@ pub trait Handler<Args, S>: Clone + Send + Sync + 'static {
     fn call(
         self,
         request: ChangeRequest,
-        state: Arc<S>,
-    ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static;
+        state: &S,
+    ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static + use<Self, Args, S>;
 }
 
 macro_rules! impl_handler {
@@ -51,13 +51,13 @@ macro_rules! impl_handler {
             fn call(
                 self,
                 request: ChangeRequest,
-                state: Arc<S>,
-            ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static {
+                state: &S,
+            ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static + use<F, Fut, O, E, S, $($argument,)*> {
                 let running = (|| {
                     if request.change().is_header_only() {
                         return Err(HandlerError::oversize());
                     }
-                    $(let $argument = $argument::from_change(&request, &state)?;)*
+                    $(let $argument = $argument::from_change(&request, state)?;)*
                     Ok::<_, HandlerError>(self($($argument),*))
                 })();
                 async move { running?.await.map_err(Into::into)?.into_messages() }

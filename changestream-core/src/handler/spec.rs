@@ -89,7 +89,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
         Args: 'static,
     {
         Self::of(name.into(), H::NEEDS, H::reads, move |state| {
-            BoxHandler::function(move |request| handler.clone().call(request, Arc::clone(&state)))
+            BoxHandler::function(move |request| handler.clone().call(request, &state))
         })
     }
 
@@ -131,7 +131,7 @@ impl<S: Send + Sync + 'static> HandlerSpec<S> {
     {
         let spec = Self::of(name.into(), H::NEEDS, H::reads, move |state| {
             BoxHandler::function(move |request| {
-                let call = handler.clone().call(request, Arc::clone(&state));
+                let call = handler.clone().call(request, &state);
                 call.map_ok(|()| Vec::new())
             })
         });

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either};
 use pin_project_lite::pin_project;
 use tower::{Service, ServiceExt, util::Oneshot};
 
@@ -26,6 +26,7 @@ const WRITE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetter<S> {
     inner: S,
+    is_always_ready: bool,
     letters: Arc<Letters>,
 }
 
@@ -51,7 +52,17 @@ impl<S> DeadLetter<S> {
         };
         Self {
             inner,
+            is_always_ready: false,
             letters: Arc::new(letters),
+        }
+    }
+
+    /// Says whether the inner service is ready for any call without being asked. A clone for each call, which is dropped with all that it
+    /// has reserved once it is called, is then saved.
+    pub(crate) fn always_ready(self, is_always_ready: bool) -> Self {
+        Self {
+            is_always_ready,
+            ..self
         }
     }
 }
@@ -64,7 +75,7 @@ where
     /// `None` for what became a dead letter.
     type Response = Option<S::Response>;
     type Error = Infallible;
-    type Future = DeadLetterFuture<Oneshot<S, R>, R>;
+    type Future = DeadLetterFuture<Either<S::Future, Oneshot<S, R>>, R>;
 
     /// Always ready: readiness of the inner service is part of the call, so that its failure is
     /// dead-lettered too.
@@ -74,7 +85,10 @@ where
 
     fn call(&mut self, request: R) -> Self::Future {
         DeadLetterFuture {
-            call: self.inner.clone().oneshot(request.clone()),
+            call: match self.is_always_ready {
+                true => Either::Left(self.inner.call(request.clone())),
+                false => Either::Right(self.inner.clone().oneshot(request.clone())),
+            },
             writing: None,
             request,
             letters: Arc::clone(&self.letters),

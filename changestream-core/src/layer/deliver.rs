@@ -72,14 +72,16 @@ where
     }
 
     fn call(&mut self, request: ChangeRequest) -> Self::Future {
-        // Where nothing is delivered, there is no use for it afterwards.
         let has_sinks = !self.target.sinks.is_empty();
+        let destined = has_sinks.then(|| Destined {
+            request: request.clone(),
+            target: Arc::clone(&self.target),
+        });
         DeliverFuture {
-            request: has_sinks.then(|| request.clone()),
             turn: has_sinks.then(|| request.turn.clone()),
             handling: self.inner.call(request),
             delivering: None,
-            target: Arc::clone(&self.target),
+            destined,
         }
     }
 }
@@ -89,11 +91,17 @@ pin_project! {
         #[pin]
         handling: F,
         delivering: Option<BoxFuture<'static, Outcome>>,
-        request: Option<ChangeRequest>,
+        // Where messages go, if anywhere.
+        destined: Option<Destined>,
         // Until the handler is done and its messages are on their way.
         turn: Option<Turn>,
-        target: Arc<Target>,
     }
+}
+
+/// What a handler is called with whose messages are delivered, and where to.
+struct Destined {
+    request: ChangeRequest,
+    target: Arc<Target>,
 }
 
 impl<F> Future for DeliverFuture<F>
@@ -109,11 +117,11 @@ where
                 None => return Poll::Ready(Ok(Outcome::DeadLettered)),
                 Some(messages) => messages,
             };
-            let request = this.request.take().filter(|_| !messages.is_empty());
-            let Some(request) = request else {
+            let destined = this.destined.take().filter(|_| !messages.is_empty());
+            let Some(Destined { request, target }) = destined else {
                 return Poll::Ready(Ok(Outcome::Done));
             };
-            *this.delivering = Some(deliver(this.target, &request, messages));
+            *this.delivering = Some(deliver(&target, &request, messages));
         }
         let delivering = this.delivering.as_mut().expect("set above");
         let outcome = delivering.as_mut().poll(cx);

@@ -35,7 +35,10 @@ impl Backoff {
 
 /// Retries what may be retried, as often as the policy says.
 #[derive(Clone, Debug)]
-pub(crate) struct RetryPolicy {
+pub(crate) struct RetryPolicy(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
     retries: u32,
     backoff: Backoff,
     meter: Arc<Meter>,
@@ -43,16 +46,16 @@ pub(crate) struct RetryPolicy {
 
 impl RetryPolicy {
     pub(crate) fn new(retries: u32, backoff: Backoff, meter: Arc<Meter>) -> Self {
-        Self {
+        Self(Arc::new(Rules {
             retries,
             backoff,
             meter,
-        }
+        }))
     }
 
     /// A wait after so many attempts.
     pub(super) fn backoff(&self, attempt: Attempt) -> Duration {
-        self.backoff.wait(attempt.0)
+        self.0.backoff.wait(attempt.0)
     }
 
     /// How long to wait for the next attempt after this one's error, `backoff` unless that says otherwise; `None`
@@ -64,7 +67,7 @@ impl RetryPolicy {
         backoff: Duration,
     ) -> Option<Duration> {
         match error.disposition() {
-            _ if attempt.0 > self.retries => None,
+            _ if attempt.0 > self.0.retries => None,
             Disposition::Retry => Some(backoff),
             Disposition::RetryAfter(pause) => Some(pause),
             Disposition::Reject => None,
@@ -83,9 +86,9 @@ impl<R: StackRequest, T> Policy<R, T, HandlerError> for RetryPolicy {
         let error = result.as_mut().err()?;
         let attempt = request.attempt();
         error.set_attempts(attempt.0);
-        self.meter.failed(error.kind());
+        self.0.meter.failed(error.kind());
         let wait = self.pause(attempt, error, self.backoff(attempt))?;
-        self.meter.retried();
+        self.0.meter.retried();
         tracing::debug!(attempt = attempt.0, kind = error.kind().as_str(), ?wait, %error, "retrying");
         request.set_attempt(attempt.next());
         Span::current().record("attempt", request.attempt().0);

@@ -24,6 +24,7 @@ use crate::{
     dead_letter::DeadLetterStore,
     handler::{BoundHandler, BoxHandler, ChangeRequest, HandlerError, PolicyOverrides},
     health::HealthReporter,
+    message::Message,
     processed::Transactions,
     sink::{BoxSink, Delivery, SinkSpec},
 };
@@ -113,58 +114,100 @@ pub(crate) fn handler_stacks(
     store: &Arc<dyn DeadLetterStore>,
     transactions: Option<&Transactions>,
 ) -> HandlerStacks {
-    let (runtime, store) = (Arc::clone(runtime), Arc::clone(store));
-    let meter = Meter::new(&runtime, "handler", &handler.name);
-    let policy = policy.overridden(handler.policy);
     let layers = layers.iter().chain(&handler.layers);
-    let service = SharedLayer::apply_all(layers, handler.service.clone());
-    let transactions = transactions.filter(|_| handler.needs.transaction).cloned();
-    HandlerStacks::new(move || {
-        let meter = meter.of_lane();
-        let service = bounded(service.of_lane(), policy);
-        if handler.batch.is_some() {
-            let batches = Batches {
-                attempt: service,
-                runtime: Arc::clone(&runtime),
-                policy: policy.retry(&meter),
-                meter: Arc::clone(&meter),
-                dead_letters: Arc::clone(&store),
-                processed: handler.deduplicate.clone(),
-            };
-            return HandlerStack::new(Trace::new(Metrics::new(batches, meter)));
+    let parts = HandlerParts {
+        runtime: Arc::clone(runtime),
+        service: SharedLayer::apply_all(layers, handler.service.clone()),
+        meter: Meter::new(runtime, "handler", &handler.name),
+        policy: policy.overridden(handler.policy),
+        store: Arc::clone(store),
+        transactions: transactions.filter(|_| handler.needs.transaction).cloned(),
+        handler,
+        sinks,
+    };
+    HandlerStacks::new(move || parts.stack())
+}
+
+/// What the stacks of a handler are made of.
+struct HandlerParts {
+    runtime: Arc<str>,
+    handler: BoundHandler,
+    /// The handler within the user's layers.
+    service: BoxHandler,
+    sinks: Vec<TargetSink>,
+    policy: Policy,
+    store: Arc<dyn DeadLetterStore>,
+    transactions: Option<Transactions>,
+    meter: Arc<Meter>,
+}
+
+impl HandlerParts {
+    fn stack(&self) -> HandlerStack {
+        let meter = self.meter.of_lane();
+        let attempt = bounded(self.service.of_lane(), self.policy);
+        if self.handler.batch.is_some() {
+            return self.of_batches(attempt, meter);
         }
-        let service = match &transactions {
-            None => Either::Left(service),
-            Some(transactions) => Either::Right(Transact::new(
-                service,
-                Arc::clone(&runtime),
-                transactions.clone(),
-                !sinks.is_empty(),
-                policy.timeout,
-            )),
+        match &self.transactions {
+            None => self.of_events(attempt, meter),
+            Some(transactions) => {
+                let attempt = Transact::new(
+                    attempt,
+                    Arc::clone(&self.runtime),
+                    transactions.clone(),
+                    !self.sinks.is_empty(),
+                    self.policy.timeout,
+                );
+                self.of_events(attempt, meter)
+            }
+        }
+    }
+
+    fn of_batches(
+        &self,
+        attempt: Timeout<CatchPanic<BoxHandler>>,
+        meter: Arc<Meter>,
+    ) -> HandlerStack {
+        let batches = Batches {
+            attempt,
+            runtime: Arc::clone(&self.runtime),
+            policy: self.policy.retry(&meter),
+            meter: Arc::clone(&meter),
+            dead_letters: Arc::clone(&self.store),
+            processed: self.handler.deduplicate.clone(),
         };
+        HandlerStack::new(Trace::new(Metrics::new(batches, meter)))
+    }
+
+    fn of_events<S>(&self, attempt: S, meter: Arc<Meter>) -> HandlerStack
+    where
+        S: Service<ChangeRequest, Response = Vec<Message>, Error = HandlerError>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
         let service = DeadLetter::new(
-            Retry::new(policy.retry(&meter), service),
-            Arc::clone(&runtime),
-            Arc::clone(&store),
+            Retry::new(self.policy.retry(&meter), attempt),
+            Arc::clone(&self.runtime),
+            Arc::clone(&self.store),
             Arc::clone(&meter),
-        );
+        )
+        .always_ready(self.service.is_always_ready());
         let target = Target {
-            runtime: Arc::clone(&runtime),
-            key: handler.key.clone(),
-            sinks: sinks.clone(),
+            runtime: Arc::clone(&self.runtime),
+            key: self.handler.key.clone(),
+            sinks: self.sinks.clone(),
         };
         let service = Deliver::new(service, target);
-        let service = match &handler.deduplicate {
+        let service = match &self.handler.deduplicate {
             None => Either::Left(service),
             Some(processed) => Either::Right(Deduplicate::new(
                 service,
-                Arc::clone(&runtime),
+                Arc::clone(&self.runtime),
                 Arc::clone(processed),
             )),
         };
         HandlerStack::new(Trace::new(Metrics::new(service, meter)))
-    })
+    }
 }
 
 pub(crate) fn sink_stack(

@@ -49,8 +49,8 @@ pin_project! {
     pub(crate) struct TimeoutFuture<F> {
         #[pin]
         inner: F,
-        #[pin]
-        timer: Option<Sleep>,
+        // Apart, so that the many futures without one are small.
+        timer: Option<Pin<Box<Sleep>>>,
         after: Duration,
     }
 }
@@ -62,15 +62,15 @@ where
     type Output = Result<T, HandlerError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result);
         }
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep(*this.after)));
-        }
-        let timer = this.timer.as_pin_mut().expect("set above");
+        let timer = this
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(*this.after)));
         timer
+            .as_mut()
             .poll(cx)
             .map(|()| Err(HandlerError::timeout(*this.after)))
     }
