@@ -79,7 +79,7 @@ impl<'a> Iterator for Fields<'a> {
         if field.is_none() {
             self.at = self.end;
         }
-        Some(field.ok_or_else(|| Malformed { at }))
+        Some(field.ok_or(Malformed { at }))
     }
 }
 

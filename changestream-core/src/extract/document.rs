@@ -175,7 +175,7 @@ mod tests {
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(untagged)]
     enum Untagged {
-        Whole(All),
+        Whole(Box<All>),
         A(Kept),
     }
 
