@@ -273,8 +273,14 @@ impl ClientContext for Observer {
         }
         let code = code(&error);
         let mut last = lock(&self.0);
-        // That all are down is said after why the last one is.
-        if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+        // That all are down is said after why the last one is, and what OpenSSL has left of a failure may be taken for why the next
+        // connection ends.
+        let is_repeated = match code {
+            RDKafkaErrorCode::AllBrokersDown => true,
+            RDKafkaErrorCode::BrokerTransportFailure => reason.contains("SSL routines:"),
+            _ => false,
+        };
+        if last.is_none() || !is_repeated {
             let words = words.map(Arc::from);
             *last = Some(Cause { code, words });
         }
@@ -300,5 +306,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_openssl_left_of_a_failure_does_not_take_its_place() {
+        let observer = Observer::default();
+        let said = |code, reason| {
+            observer.error(KafkaError::Global(code), reason);
+            observer.last().map(|last| last.to_string())
+        };
+        let untrusted = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: verify that \
+                         ssl.ca.location is correctly configured";
+        let first = said(RDKafkaErrorCode::SSL, untrusted);
+        let left = "error:0A000086:SSL routines::certificate verify failed";
+        let transport = RDKafkaErrorCode::BrokerTransportFailure;
+        assert_eq!(said(transport, left), first);
+        assert_eq!(
+            said(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down"),
+            first
+        );
+        assert_ne!(said(transport, "Connect failed: Connection refused"), first);
     }
 }
