@@ -1,4 +1,4 @@
-//! Which handlers an event goes to: by namespace through a table, then by the exact filter.
+//! Which handlers an event goes to: by namespace through a table, then by what the table leaves of the exact filter.
 
 use std::collections::BTreeSet;
 
