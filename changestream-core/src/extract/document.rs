@@ -130,7 +130,7 @@ mod tests {
         Binary, Bson, DateTime, Decimal128, Document, RawBson, RawDocumentBuf, Timestamp, Uuid,
         oid::ObjectId, rawdoc, serde_helpers::HumanReadable, spec::BinarySubtype,
     };
-    use serde::Deserialize;
+    use serde::{Deserialize, de::IgnoredAny};
 
     use super::*;
 
@@ -185,6 +185,18 @@ mod tests {
     #[derive(Debug, Deserialize, PartialEq)]
     struct Unit;
 
+    /// Whether what it is made of says that it is for humans, by which types choose their form.
+    #[derive(Debug, PartialEq)]
+    struct IsReadable(bool);
+
+    impl<'de> Deserialize<'de> for IsReadable {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let is_readable = deserializer.is_human_readable();
+            IgnoredAny::deserialize(deserializer)?;
+            Ok(Self(is_readable))
+        }
+    }
+
     #[derive(Debug, Deserialize, PartialEq)]
     struct All {
         id: ObjectId,
@@ -217,6 +229,7 @@ mod tests {
         raw: RawDocumentBuf,
         raw_any: RawBson,
         readable: HumanReadable<Kept>,
+        is_readable: IsReadable,
     }
 
     fn all() -> RawDocumentBuf {
@@ -231,7 +244,7 @@ mod tests {
             "pair": [1, "x"], "map": { "a": { "kept": 5 } }, "wrapped": 6_i64, "plain": "plain",
             "of": { "of": 7 }, "with": { "with": { "kept": 8 } }, "any": { "a": DateTime::from_millis(2) },
             "document": { "a": ObjectId::from_bytes([1; 12]) }, "raw": { "a": 1 }, "raw_any": [1, "x"],
-            "readable": { "kept": 9 },
+            "readable": { "kept": 9 }, "is_readable": 1,
         }
     }
 
@@ -250,6 +263,7 @@ mod tests {
         assert!(same_as_of_bson::<RawDocumentBuf>(&all()));
         assert!(same_as_of_bson::<Bson>(&all()));
         assert!(same_as_of_bson::<Option<All>>(&all()));
+        assert!(same_as_of_bson::<IsReadable>(&all()));
         assert!(same_as_of_bson::<HumanReadable<Kept>>(
             &rawdoc! { "kept": 1 }
         ));
