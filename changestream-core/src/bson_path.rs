@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use bson::{Document, RawBson, RawBsonRef, RawDocument};
 use serde::de::DeserializeOwned;
 
-use crate::extract::Rejection;
+use crate::{bson_walk, extract::Rejection};
 
 /// How one path lies to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl Relation {
 /// The value at `path`, through documents only.
 pub(crate) fn get<'a>(document: &'a RawDocument, path: &str) -> Option<RawBsonRef<'a>> {
     match path.split_once('.') {
-        None => document.get(path).ok()?,
-        Some((first, rest)) => get(document.get(first).ok()??.as_document()?, rest),
+        None => bson_walk::get(document, path),
+        Some((first, rest)) => get(bson_walk::get(document, first)?.as_document()?, rest),
     }
 }
 

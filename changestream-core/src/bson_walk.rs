@@ -4,11 +4,16 @@
 
 use std::ops::Range;
 
+use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+
 pub(crate) const STRING: u8 = 0x02;
 pub(crate) const DOCUMENT: u8 = 0x03;
 pub(crate) const ARRAY: u8 = 0x04;
+const OBJECT_ID: u8 = 0x07;
 pub(crate) const DATE_TIME: u8 = 0x09;
+const INT32: u8 = 0x10;
 pub(crate) const TIMESTAMP: u8 = 0x11;
+const INT64: u8 = 0x12;
 
 /// What is at this byte is no BSON.
 #[derive(Debug)]
@@ -83,6 +88,22 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// The value of a field of `document`.
+pub(crate) fn get<'a>(document: &'a RawDocument, name: &str) -> Option<RawBsonRef<'a>> {
+    let bytes = document.as_bytes();
+    let mut fields = Fields::of(bytes).ok()?.map_while(Result::ok);
+    let field = fields.find(|field| field.name == name.as_bytes())?;
+    let value = &bytes[field.value];
+    Some(match field.element_type {
+        OBJECT_ID => RawBsonRef::ObjectId(ObjectId::from_bytes(value.try_into().ok()?)),
+        INT32 => RawBsonRef::Int32(i32::from_le_bytes(value.try_into().ok()?)),
+        INT64 => RawBsonRef::Int64(i64::from_le_bytes(value.try_into().ok()?)),
+        STRING => RawBsonRef::String(str::from_utf8(&value[4..value.len() - 1]).ok()?),
+        DOCUMENT => RawBsonRef::Document(RawDocument::from_bytes(value).ok()?),
+        _ => return document.get(name).ok()?,
+    })
+}
+
 /// Where the value that begins at `at` ends; `None` where that is not within `bytes`.
 fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
     let length = match element_type {
@@ -90,12 +111,10 @@ fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
         0x06 | 0x0A | 0x7F | 0xFF => 0,
         // A boolean.
         0x08 => 1,
-        // A 32-bit integer.
-        0x10 => 4,
-        // A double, a date, a timestamp, a 64-bit integer.
-        0x01 | DATE_TIME | TIMESTAMP | 0x12 => 8,
-        // An object id.
-        0x07 => 12,
+        INT32 => 4,
+        // A double, and others.
+        0x01 | DATE_TIME | TIMESTAMP | INT64 => 8,
+        OBJECT_ID => 12,
         // A 128-bit decimal.
         0x13 => 16,
         // A string, code, a symbol.
@@ -150,8 +169,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_type_is_passed_at_its_end() {
+    fn every_type() -> RawDocumentBuf {
         let document = doc! {
             "double": 1.5, "string": "é", "document": { "a": 1 }, "array": [1, "x"],
             "binary": Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2, 3] },
@@ -162,7 +180,12 @@ mod tests {
             "int32": 1, "timestamp": Timestamp { time: 1, increment: 2 }, "int64": 1_i64,
             "decimal": Decimal128::from_bytes([0; 16]), "min": Bson::MinKey, "max": Bson::MaxKey,
         };
-        let raw = RawDocumentBuf::try_from(&document).expect("a document");
+        RawDocumentBuf::try_from(&document).expect("a document")
+    }
+
+    #[test]
+    fn every_type_is_passed_at_its_end() {
+        let raw = every_type();
         let mut walk = Fields::of(raw.as_bytes()).expect("a document");
         for element in raw.iter_elements() {
             let element = element.expect("an element");
@@ -171,5 +194,16 @@ mod tests {
             assert_eq!(field.element_type, element.element_type() as u8);
         }
         assert!(walk.next().is_none());
+    }
+
+    #[test]
+    fn a_value_is_what_bson_takes_it_for() {
+        let raw = every_type();
+        for element in raw.iter_elements() {
+            let element = element.expect("an element");
+            let value = element.value().expect("a value");
+            assert_eq!(get(&raw, element.key().as_str()), Some(value));
+        }
+        assert_eq!(get(&raw, "other"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use ahash::RandomState;
 use bson::{Decimal128, RawBsonRef, RawDocument};
 
-use crate::{bson_path, event::RawChange, filter::FieldPath};
+use crate::{bson_path, bson_walk, event::RawChange, filter::FieldPath};
 
 /// The value at `path` in the full document, else the pre-image, else the document key; without a path, or
 /// where there is none of these, the document's `_id`. `None` for an event of no document.
@@ -26,7 +26,7 @@ fn at<'a>(change: &'a RawChange, path: &FieldPath) -> Option<RawBsonRef<'a>> {
 
 /// The `_id` of the changed document.
 pub(crate) fn id(change: &RawChange) -> Option<RawBsonRef<'_>> {
-    change.raw_document_key()?.get("_id").ok()?
+    bson_walk::get(change.raw_document_key()?, "_id")
 }
 
 /// A key as text: strings as they are, object ids in hexadecimal, anything else as relaxed Extended JSON.
