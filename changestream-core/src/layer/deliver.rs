@@ -78,10 +78,10 @@ where
             target: Arc::clone(&self.target),
         });
         DeliverFuture {
-            turn: has_sinks.then(|| request.turn.clone()),
             handling: self.inner.call(request),
             delivering: None,
             destined,
+            turn: None,
         }
     }
 }
@@ -93,7 +93,7 @@ pin_project! {
         delivering: Option<BoxFuture<'static, Outcome>>,
         // Where messages go, if anywhere.
         destined: Option<Destined>,
-        // Until the handler is done and its messages are on their way.
+        // From when messages are delivered until that waits.
         turn: Option<Turn>,
     }
 }
@@ -122,6 +122,7 @@ where
                 return Poll::Ready(Ok(Outcome::Done));
             };
             *this.delivering = Some(deliver(&target, &request, messages));
+            *this.turn = Some(request.turn);
         }
         let delivering = this.delivering.as_mut().expect("set above");
         let outcome = delivering.as_mut().poll(cx);
