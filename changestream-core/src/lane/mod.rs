@@ -2,6 +2,7 @@
 //! has all its events in one order, and one batch of them under way.
 
 mod buffer;
+mod in_place;
 #[cfg(any(fuzzing, test, feature = "testing"))]
 mod pass;
 mod state;
@@ -32,6 +33,7 @@ pub use pass::pass;
 pub(crate) use turn::Turn;
 
 use buffer::Buffer;
+use in_place::InPlace;
 use state::{State, Ticket, Waiting, Work};
 
 /// How many events are brought to the lanes under one lock.
@@ -44,6 +46,7 @@ pub(crate) struct Lanes {
     shared: Arc<Shared>,
     /// One for each lane.
     workers: JoinSet<()>,
+    first: InPlace,
     aborts: Vec<AbortHandle>,
 }
 
@@ -93,16 +96,22 @@ impl Lanes {
         if shared.has_batches {
             aborts.push(workers.spawn(buffer::keep_time(Arc::clone(&shared))));
         }
-        for _ in 0..config.concurrency {
+        let mut spawn = || {
             let handlers = worker::Handlers::new(engine.handlers.clone());
-            let work = worker::work(Arc::clone(&shared), handlers);
-            aborts.push(workers.spawn(work));
+            let (task, in_place) = in_place::drive(worker::work(Arc::clone(&shared), handlers));
+            aborts.push(workers.spawn(task));
+            in_place
+        };
+        let first = spawn();
+        for _ in 1..config.concurrency {
+            spawn();
         }
         Self {
             engine,
             routed: Routed::default(),
             shared,
             workers,
+            first,
             aborts,
         }
     }
@@ -138,6 +147,7 @@ impl Lanes {
     fn admit_routed(&mut self, changes: &[RawChange]) -> usize {
         let shared = &self.shared;
         let mut state = shared.lock();
+        let is_only_one = changes.len() == 1 && state.has_none_in_flight();
         let mut targets = self.routed.targets.drain(..);
         let mut admitted = 0;
         for (change, route) in changes.iter().zip(&self.routed.events) {
@@ -151,6 +161,12 @@ impl Lanes {
                 shared.add(&mut state, change, handler, key, ticket);
             }
             admitted += 1;
+        }
+        // To wake a lane takes longer than many a handler. Where others may come meanwhile, it is worth it.
+        if is_only_one && state.has_ready() {
+            drop(state);
+            self.first.step();
+            state = shared.lock();
         }
         shared.wake(&state);
         admitted

@@ -93,9 +93,13 @@ impl State {
         false
     }
 
+    pub(super) fn has_none_in_flight(&self) -> bool {
+        self.tracker.events() + self.rows == 0
+    }
+
     /// Whether nothing is in flight; if something is, its end is waited for.
     pub(super) fn is_idle(&mut self) -> bool {
-        let is_idle = self.tracker.events() + self.rows == 0;
+        let is_idle = self.has_none_in_flight();
         if !is_idle {
             self.waiting = Waiting::UntilIdle;
         }
@@ -236,7 +240,7 @@ impl State {
                         && tracker.uncommitted() < config.uncommitted_events()
                         && tracker.bytes() <= config.in_flight_bytes / 2
             }
-            Waiting::UntilIdle => is_due || tracker.events() + self.rows == 0,
+            Waiting::UntilIdle => is_due || self.has_none_in_flight(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Batches on the lanes, in virtual time.
+//! Events on the lanes, and batches, in virtual time.
 
 use std::time::Duration;
 
 use tokio::{
     sync::mpsc,
+    task::yield_now,
     time::{Instant, sleep},
 };
 
@@ -21,10 +22,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A batch that the handler was given: when, which attempt, and the ids of its documents.
 type Seen = (Duration, u32, Vec<i32>);
 
-/// Lanes with a handler of batches of four orders at most, each of which takes `lasts`, and that fails as told.
+/// Lanes with a handler of batches of four orders at most, each of which takes `lasts`, and that fails as told; and one of
+/// products, each of which takes as long.
 struct Stage {
     lanes: Lanes,
     seen: mpsc::UnboundedReceiver<Seen>,
+    /// The ids of products that were begun with.
+    begins: mpsc::UnboundedReceiver<i32>,
 }
 
 fn id(change: &RawChange) -> i32 {
@@ -55,11 +59,20 @@ impl Stage {
             sleep(60 * SECOND).await;
             Ok::<_, HandlerError>(())
         };
+        let (begun, begins) = mpsc::unbounded_channel();
+        let product = move |change: RawChange| {
+            begun.send(id(&change)).ok();
+            async move {
+                sleep(lasts).await;
+                Ok::<_, HandlerError>(())
+            }
+        };
         let builder = RuntimeBuilder::new(()).name("test").handlers([
             HandlerSpec::batch("orders", 4, WITHIN, orders).collections(["orders"]),
             HandlerSpec::new("returns", slow)
                 .collections(["returns"])
                 .timeout(120 * SECOND),
+            HandlerSpec::new("products", product).collections(["products"]),
         ]);
         let parts = builder.into_parts(
             |()| Arc::new(MemoryCheckpoints::default()),
@@ -71,6 +84,7 @@ impl Stage {
         Self {
             lanes: Lanes::new(parts.into_engine(DATABASE), config),
             seen,
+            begins,
         }
     }
 
@@ -230,4 +244,38 @@ async fn a_batch_that_waits_holds_back_no_other_handler() {
     sleep(WITHIN).await;
     assert!(stage.seen.try_recv().is_err(), "the lane is taken");
     assert_eq!(stage.next().await, (60 * SECOND, 1, vec![1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_alone_is_begun_with_in_place() {
+    let mut stage = Stage::new(Config::default(), SECOND, |_, _| None);
+    yield_now().await;
+    assert!(stage.admit("products", [1]));
+    assert_eq!(stage.begins.try_recv(), Ok(1), "no other task has run");
+    stage.idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_comes_while_another_is_in_flight_is_left_to_a_lane() {
+    let mut stage = Stage::new(Config::default(), SECOND, |_, _| None);
+    yield_now().await;
+    assert!(stage.admit("products", [1, 2]));
+    assert_eq!(stage.begins.try_recv(), Ok(1));
+    assert!(stage.begins.try_recv().is_err());
+    yield_now().await;
+    assert_eq!(stage.begins.try_recv(), Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_come_together_are_left_to_lanes() {
+    let mut stage = Stage::quick(Config::default());
+    yield_now().await;
+    let changes = [1, 2].map(|id| change::insert("products").id(id).build());
+    assert_eq!(stage.lanes.admit(&changes), 2);
+    assert!(stage.begins.try_recv().is_err());
+    stage.idle().await;
+    assert_eq!(
+        [stage.begins.recv().await, stage.begins.recv().await],
+        [Some(1), Some(2)]
+    );
 }

@@ -1,6 +1,13 @@
 //! What works on a lane.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, task::Poll};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::Semaphore;
@@ -58,7 +65,7 @@ impl Handlers {
 }
 
 /// Works on a lane of its own.
-pub(super) async fn work(shared: Arc<Shared>, mut handlers: Handlers) {
+pub(super) async fn work(shared: Arc<Shared>, mut handlers: Handlers) -> Infallible {
     let lane = Arc::new(Semaphore::new(1));
     let mut calls = FuturesUnordered::new();
     let mut most = 1;
@@ -174,9 +181,14 @@ impl Shared {
             lane.acquire().await.ok();
             let mut told = pin!(self.ready.notified());
             told.as_mut().enable();
-            if !self.lock().has_ready() {
-                told.await;
-            }
+            poll_fn(|context| {
+                let is_told = told.as_mut().poll(context).is_ready();
+                match is_told || self.lock().has_ready() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
         }
     }
 
