@@ -137,6 +137,7 @@ impl Drive {
                 break Drained::Yes;
             }
             self.measure_lag(at_hand.is_idle);
+            self.lanes.begin();
             let is_due = self.is_checkpoint_due(last_checkpoint.elapsed());
             let wants_batch = !is_draining && at_hand.is_done();
             let expired = sleep_until(deadline.unwrap_or_else(Instant::now));

@@ -11,7 +11,10 @@ mod tests;
 mod turn;
 mod worker;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::{
     sync::Notify,
@@ -46,7 +49,10 @@ pub(crate) struct Lanes {
     shared: Arc<Shared>,
     /// One for each lane.
     workers: JoinSet<()>,
+    /// The first lane.
     first: InPlace,
+    /// An event came alone, and no lane was told of it.
+    has_one: bool,
     aborts: Vec<AbortHandle>,
 }
 
@@ -112,6 +118,7 @@ impl Lanes {
             shared,
             workers,
             first,
+            has_one: false,
             aborts,
         }
     }
@@ -121,7 +128,8 @@ impl Lanes {
         Leash(self.aborts.clone())
     }
 
-    /// Takes events in, as many as there is room for and the checkpoints keep up with; tells how many.
+    /// Takes events in, as many as there is room for and the checkpoints keep up with; tells how many. To be followed by
+    /// [`begin`](Self::begin).
     ///
     /// An event of no document, as a drop, has no room until all before it are done, and leaves none until it is.
     pub(crate) fn admit(&mut self, changes: &[RawChange]) -> usize {
@@ -162,14 +170,20 @@ impl Lanes {
             }
             admitted += 1;
         }
-        // To wake a lane takes longer than many a handler. Where others may come meanwhile, it is worth it.
-        if is_only_one && state.has_ready() {
-            drop(state);
-            self.first.step();
-            state = shared.lock();
+        match is_only_one && state.has_ready() {
+            true => self.has_one = true,
+            false => shared.wake(&state),
         }
-        shared.wake(&state);
         admitted
+    }
+
+    /// Begins with an event that came alone where it is brought: to wake a lane for it takes longer than many a handler, and pays only
+    /// where others come meanwhile.
+    pub(crate) fn begin(&mut self) {
+        if mem::take(&mut self.has_one) {
+            self.first.step();
+            self.shared.wake(&self.shared.lock());
+        }
     }
 
     /// Takes a row of a snapshot in, if there is room beside the events, or it is urgent.

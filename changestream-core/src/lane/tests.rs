@@ -72,7 +72,8 @@ impl Stage {
             HandlerSpec::new("returns", slow)
                 .collections(["returns"])
                 .timeout(120 * SECOND),
-            HandlerSpec::new("products", product).collections(["products"]),
+            HandlerSpec::new("parts", product.clone()).collections(["parts"]),
+            HandlerSpec::new("products", product).collections(["products", "parts"]),
         ]);
         let parts = builder.into_parts(
             |()| Arc::new(MemoryCheckpoints::default()),
@@ -95,7 +96,9 @@ impl Stage {
     fn admit(&mut self, collection: &str, ids: impl IntoIterator<Item = i32>) -> bool {
         ids.into_iter().all(|id| {
             let change = change::insert(collection).id(id).build();
-            self.lanes.admit(&[change]) == 1
+            let is_admitted = self.lanes.admit(&[change]) == 1;
+            self.lanes.begin();
+            is_admitted
         })
     }
 
@@ -259,11 +262,17 @@ async fn an_event_that_comes_alone_is_begun_with_in_place() {
 async fn an_event_that_comes_while_another_is_in_flight_is_left_to_a_lane() {
     let mut stage = Stage::new(Config::default(), SECOND, |_, _| None);
     yield_now().await;
-    assert!(stage.admit("products", [1, 2]));
-    assert_eq!(stage.begins.try_recv(), Ok(1));
+    assert!(stage.admit("products", [1]));
+    sleep(SECOND / 2).await;
+    assert!(stage.admit("products", [2]));
+    sleep(SECOND * 3 / 4).await;
+    // The first lane is free again.
+    assert!(stage.admit("products", [3]));
+    assert_eq!(stage.begins.recv().await, Some(1));
+    assert_eq!(stage.begins.recv().await, Some(2));
     assert!(stage.begins.try_recv().is_err());
     yield_now().await;
-    assert_eq!(stage.begins.try_recv(), Ok(2));
+    assert_eq!(stage.begins.try_recv(), Ok(3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,10 +281,19 @@ async fn events_that_come_together_are_left_to_lanes() {
     yield_now().await;
     let changes = [1, 2].map(|id| change::insert("products").id(id).build());
     assert_eq!(stage.lanes.admit(&changes), 2);
+    stage.lanes.begin();
     assert!(stage.begins.try_recv().is_err());
     stage.idle().await;
-    assert_eq!(
-        [stage.begins.recv().await, stage.begins.recv().await],
-        [Some(1), Some(2)]
-    );
+    let begun = [stage.begins.try_recv(), stage.begins.try_recv()];
+    assert_eq!(begun, [Ok(1), Ok(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_handlers_of_an_event_that_comes_alone_have_it() {
+    let mut stage = Stage::new(Config::default(), SECOND, |_, _| None);
+    yield_now().await;
+    assert!(stage.admit("parts", [1]));
+    assert_eq!(stage.begins.try_recv(), Ok(1));
+    stage.idle().await;
+    assert_eq!(stage.begins.try_recv(), Ok(1));
 }

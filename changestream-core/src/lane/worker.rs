@@ -181,6 +181,7 @@ impl Shared {
             lane.acquire().await.ok();
             let mut told = pin!(self.ready.notified());
             told.as_mut().enable();
+            // Who drives a lane in place tells it nothing.
             poll_fn(|context| {
                 let is_told = told.as_mut().poll(context).is_ready();
                 match is_told || self.lock().has_ready() {

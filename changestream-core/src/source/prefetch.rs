@@ -13,8 +13,8 @@ use super::{fault::Fault, patience::silence};
 /// How many batches of a stream there are at a time: one that is worked on, one that is read ahead.
 pub(super) const BATCHES: usize = 2;
 
-/// Above so many bytes, a reply is of a stream that is behind.
-const OF_MANY_EVENTS: usize = 64 << 10;
+/// A reply of more bytes is most often of a stream that is behind.
+const LARGE: usize = 64 << 10;
 
 /// A reply of the server, with the room that it takes until all of it is on the lanes.
 pub(super) struct Received {
@@ -23,8 +23,8 @@ pub(super) struct Received {
 }
 
 impl Received {
-    fn is_of_many_events(&self) -> bool {
-        self.reply.as_raw_document().as_bytes().len() > OF_MANY_EVENTS
+    fn is_large(&self) -> bool {
+        self.reply.as_raw_document().as_bytes().len() > LARGE
     }
 }
 
@@ -68,12 +68,12 @@ async fn read(
             Err(_elapsed) => Err(Fault::Resumable(silence())),
         };
         let is_over = reply.is_err();
-        let is_behind = reply.as_ref().is_ok_and(Received::is_of_many_events);
+        let is_large = reply.as_ref().is_ok_and(Received::is_large);
         if received.send(reply).await.is_err() || is_over {
             return;
         }
         // To ask for more takes a while, in which what has come would wait. A stream that is behind waits for the server.
-        if !is_behind {
+        if !is_large {
             yield_now().await;
         }
     }
