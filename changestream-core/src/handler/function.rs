@@ -10,6 +10,9 @@ use crate::{
 /// returns `Result<O, E>`, where `O` becomes messages ([`IntoMessages`]) and `E` a [`HandlerError`].
 ///
 /// `Args` is the tuple of the argument types.
+///
+/// A handler that blocks its thread, or computes for longer than a millisecond or so, leaves that to `tokio::task::spawn_blocking`: until it first
+/// waits, it may hold up all that the runtime does.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     note = "a handler is an async fn of at most eight extractors that returns `Result<_, HandlerError>`"

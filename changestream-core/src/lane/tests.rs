@@ -1,11 +1,11 @@
 //! Events on the lanes, and batches, in virtual time.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use tokio::{
     sync::mpsc,
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::*;
@@ -22,12 +22,12 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A batch that the handler was given: when, which attempt, and the ids of its documents.
 type Seen = (Duration, u32, Vec<i32>);
 
-/// Lanes with a handler of batches of four orders at most, each of which takes `lasts`, and that fails as told; and one of
-/// products, each of which takes as long.
+/// Lanes with a handler of batches of four orders at most, each of which takes `lasts`, and that fails as told; and
+/// others of one event.
 struct Stage {
     lanes: Lanes,
     seen: mpsc::UnboundedReceiver<Seen>,
-    /// The ids of products that were begun with.
+    /// The ids of what the others were begun with.
     begins: mpsc::UnboundedReceiver<i32>,
 }
 
@@ -60,6 +60,12 @@ impl Stage {
             Ok::<_, HandlerError>(())
         };
         let (begun, begins) = mpsc::unbounded_channel();
+        let begin = begun.clone();
+        let blocking = move |change: RawChange| {
+            begin.send(id(&change)).ok();
+            thread::sleep(Duration::from_millis(10));
+            async { Ok::<_, HandlerError>(()) }
+        };
         let product = move |change: RawChange| {
             begun.send(id(&change)).ok();
             async move {
@@ -72,6 +78,7 @@ impl Stage {
             HandlerSpec::new("returns", slow)
                 .collections(["returns"])
                 .timeout(120 * SECOND),
+            HandlerSpec::new("blocking", blocking).collections(["blocking"]),
             HandlerSpec::new("parts", product.clone()).collections(["parts"]),
             HandlerSpec::new("products", product).collections(["products", "parts"]),
         ]);
@@ -296,4 +303,16 @@ async fn all_handlers_of_an_event_that_comes_alone_have_it() {
     assert_eq!(stage.begins.try_recv(), Ok(1));
     stage.idle().await;
     assert_eq!(stage.begins.try_recv(), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_handler_that_blocked_an_event_that_comes_alone_is_left_to_a_lane() {
+    let mut stage = Stage::quick(Config::default());
+    yield_now().await;
+    assert!(stage.admit("blocking", [1]));
+    assert_eq!(stage.begins.try_recv(), Ok(1));
+    assert!(stage.admit("blocking", [2]));
+    assert!(stage.begins.try_recv().is_err());
+    let begun = timeout(SECOND, stage.begins.recv()).await;
+    assert_eq!(begun, Ok(Some(2)));
 }
