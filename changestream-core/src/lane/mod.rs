@@ -49,7 +49,7 @@ pub(crate) struct Lanes {
     shared: Arc<Shared>,
     /// One for each lane.
     workers: JoinSet<()>,
-    /// The first lane.
+    /// The first lane, on which an event that comes alone is begun with.
     first: InPlace,
     /// An event came alone, and no lane was told of it.
     has_one: bool,
