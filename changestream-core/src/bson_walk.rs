@@ -6,17 +6,21 @@ use std::ops::Range;
 
 use bson::{RawBsonRef, RawDocument, oid::ObjectId};
 
+const DOUBLE: u8 = 0x01;
 pub(crate) const STRING: u8 = 0x02;
 pub(crate) const DOCUMENT: u8 = 0x03;
 pub(crate) const ARRAY: u8 = 0x04;
 const OBJECT_ID: u8 = 0x07;
+const BOOLEAN: u8 = 0x08;
 pub(crate) const DATE_TIME: u8 = 0x09;
+const NULL: u8 = 0x0A;
 const INT32: u8 = 0x10;
 pub(crate) const TIMESTAMP: u8 = 0x11;
 const INT64: u8 = 0x12;
 
 /// What is at this byte is no BSON.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("no BSON at byte {at}")]
 pub(crate) struct Malformed {
     pub(crate) at: usize,
 }
@@ -27,6 +31,28 @@ pub(crate) struct Field<'a> {
     pub(crate) name: &'a [u8],
     /// Where its value is among the bytes that are walked over.
     pub(crate) value: Range<usize>,
+}
+
+impl Field<'_> {
+    /// Its value among the `bytes` that were walked over, where it is well-formed and of a type that is read at a glance.
+    pub(crate) fn plain<'a>(&self, bytes: &'a [u8]) -> Option<RawBsonRef<'a>> {
+        let value = bytes.get(self.value.clone())?;
+        Some(match self.element_type {
+            DOUBLE => RawBsonRef::Double(f64::from_le_bytes(value.try_into().ok()?)),
+            STRING => RawBsonRef::String(str::from_utf8(&value[4..value.len() - 1]).ok()?),
+            DOCUMENT => RawBsonRef::Document(RawDocument::from_bytes(value).ok()?),
+            OBJECT_ID => RawBsonRef::ObjectId(ObjectId::from_bytes(value.try_into().ok()?)),
+            BOOLEAN => match value {
+                [0] => RawBsonRef::Boolean(false),
+                [1] => RawBsonRef::Boolean(true),
+                _ => return None,
+            },
+            NULL => RawBsonRef::Null,
+            INT32 => RawBsonRef::Int32(i32::from_le_bytes(value.try_into().ok()?)),
+            INT64 => RawBsonRef::Int64(i64::from_le_bytes(value.try_into().ok()?)),
+            _ => return None,
+        })
+    }
 }
 
 /// The fields of a document that lies within other bytes.
@@ -59,7 +85,7 @@ impl<'a> Fields<'a> {
     fn field(&mut self) -> Option<Field<'a>> {
         let rest = &self.bytes[self.at..self.end];
         let (element_type, rest) = rest.split_first()?;
-        let length = rest.iter().position(|byte| *byte == 0)?;
+        let length = zero_in(rest)?;
         let begin = self.at + 1 + length + 1;
         let end = value_end(&self.bytes[..self.end], *element_type, begin)?;
         self.at = end;
@@ -93,27 +119,20 @@ pub(crate) fn get<'a>(document: &'a RawDocument, name: &str) -> Option<RawBsonRe
     let bytes = document.as_bytes();
     let mut fields = Fields::of(bytes).ok()?.map_while(Result::ok);
     let field = fields.find(|field| field.name == name.as_bytes())?;
-    let value = &bytes[field.value];
-    Some(match field.element_type {
-        OBJECT_ID => RawBsonRef::ObjectId(ObjectId::from_bytes(value.try_into().ok()?)),
-        INT32 => RawBsonRef::Int32(i32::from_le_bytes(value.try_into().ok()?)),
-        INT64 => RawBsonRef::Int64(i64::from_le_bytes(value.try_into().ok()?)),
-        STRING => RawBsonRef::String(str::from_utf8(&value[4..value.len() - 1]).ok()?),
-        DOCUMENT => RawBsonRef::Document(RawDocument::from_bytes(value).ok()?),
-        _ => return document.get(name).ok()?,
-    })
+    match field.plain(bytes) {
+        None => document.get(name).ok()?,
+        plain => plain,
+    }
 }
 
 /// Where the value that begins at `at` ends; `None` where that is not within `bytes`.
 fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
     let length = match element_type {
-        // Undefined, null, and the keys before and after all others.
-        0x06 | 0x0A | 0x7F | 0xFF => 0,
-        // A boolean.
-        0x08 => 1,
+        // Undefined, and the keys before and after all others.
+        NULL | 0x06 | 0x7F | 0xFF => 0,
+        BOOLEAN => 1,
         INT32 => 4,
-        // A double, and others.
-        0x01 | DATE_TIME | TIMESTAMP | INT64 => 8,
+        DOUBLE | DATE_TIME | TIMESTAMP | INT64 => 8,
         OBJECT_ID => 12,
         // A 128-bit decimal.
         0x13 => 16,
@@ -151,8 +170,27 @@ fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let length = bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
+    let length = zero_in(bytes.get(at..)?)?;
     Some(at + length + 1)
+}
+
+/// Where the first zero is, eight bytes at a time: names are too short for what `memchr` does first.
+#[inline]
+fn zero_in(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk() {
+        let word = u64::from_le_bytes(*eight);
+        // The lowest of these bits is of the first zero, whatever those above it are of.
+        let zeros = word.wrapping_sub(ONES) & !word & HIGHS;
+        if zeros != 0 {
+            return Some(at + zeros.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = bytes[at..].iter().position(|byte| *byte == 0)?;
+    Some(at + rest)
 }
 
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
@@ -194,6 +232,20 @@ mod tests {
             assert_eq!(field.element_type, element.element_type() as u8);
         }
         assert!(walk.next().is_none());
+    }
+
+    #[test]
+    fn the_first_zero_is_found_wherever_it_is() {
+        for other in [0x01, 0x7F, 0x80, 0xFF] {
+            for at in 0..24 {
+                let mut bytes = vec![other; 24];
+                assert_eq!(zero_in(&bytes[..at]), None);
+                bytes[at] = 0;
+                assert_eq!(zero_in(&bytes), Some(at), "{other:#x}");
+                bytes[at..].fill(0);
+                assert_eq!(zero_in(&bytes), Some(at), "{other:#x}");
+            }
+        }
     }
 
     #[test]

@@ -27,9 +27,8 @@ pub enum DecodeError {
 
 impl From<Malformed> for DecodeError {
     #[cold]
-    fn from(Malformed { at }: Malformed) -> Self {
-        let message = format!("no BSON at byte {at}");
-        Self::Malformed(bson::error::Error::custom(message))
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(bson::error::Error::custom(malformed))
     }
 }
 
@@ -100,39 +99,42 @@ impl Header {
         let mut is_header_only = false;
         for field in Fields::within(bytes, place.clone())? {
             let field = field?;
-            match field.name {
-                b"_id" => token = document(field),
-                b"operationType" => {
-                    operation = string(&field).and_then(|name| operation_named(name.slice(bytes)))
-                }
-                b"ns" if field.element_type == DOCUMENT => {
-                    for name in Fields::within(bytes, field.value)? {
-                        let name = name?;
-                        match name.name {
-                            b"db" => database = string(&name),
-                            b"coll" => collection = string(&name),
-                            _ => {}
-                        }
+            // Compared as a whole, which a pattern would not be.
+            let is = |name: &[u8]| field.name == name;
+            if is(b"_id") {
+                token = document(field);
+            } else if is(b"operationType") {
+                operation = string(&field).and_then(|name| operation_named(name.slice(bytes)));
+            } else if is(b"ns") && field.element_type == DOCUMENT {
+                for name in Fields::within(bytes, field.value)? {
+                    let name = name?;
+                    match name.name {
+                        b"db" => database = string(&name),
+                        b"coll" => collection = string(&name),
+                        _ => {}
                     }
                 }
-                b"documentKey" => document_key = document(field),
-                b"updateDescription" => update_description = document(field),
-                b"fullDocument" => full_document = document(field),
-                b"fullDocumentBeforeChange" => pre_image = document(field),
-                b"clusterTime" if field.element_type == TIMESTAMP => {
-                    let value = integer(bytes, field);
-                    cluster_time = Some(Timestamp {
-                        time: (value >> 32) as u32,
-                        increment: value as u32,
-                    });
-                }
-                b"wallTime" if field.element_type == DATE_TIME => {
-                    let value = integer(bytes, field);
-                    wall_time = Some(DateTime::from_millis(value.cast_signed()));
-                }
-                b"omittedFields" => is_header_only = true,
-                b"splitEvent" if field.element_type == DOCUMENT => return Ok(Found::Fragment),
-                _ => {}
+            } else if is(b"documentKey") {
+                document_key = document(field);
+            } else if is(b"updateDescription") {
+                update_description = document(field);
+            } else if is(b"fullDocument") {
+                full_document = document(field);
+            } else if is(b"fullDocumentBeforeChange") {
+                pre_image = document(field);
+            } else if is(b"clusterTime") && field.element_type == TIMESTAMP {
+                let value = integer(bytes, field);
+                cluster_time = Some(Timestamp {
+                    time: (value >> 32) as u32,
+                    increment: value as u32,
+                });
+            } else if is(b"wallTime") && field.element_type == DATE_TIME {
+                let value = integer(bytes, field);
+                wall_time = Some(DateTime::from_millis(value.cast_signed()));
+            } else if is(b"omittedFields") {
+                is_header_only = true;
+            } else if is(b"splitEvent") && field.element_type == DOCUMENT {
+                return Ok(Found::Fragment);
             }
         }
         Ok(Found::Event(Self {

@@ -1,124 +1,273 @@
-//! Decodes a document to a type, and passes over the fields of the document that a struct does not have.
+//! Decodes a document to a type. What bson's deserializer makes of each value is what the type gets, but it is asked only for those that
+//! are not plain: to find a field, it looks at the text of all names before it, which is most of the work where a struct has few of
+//! the fields, and it looks into the values that are ignored.
 //!
-//! `bson`'s deserializer looks into the values of those too, which is a third of the work where a struct has few of
-//! the fields. It does so still in documents within the document, and where serde asks for any field (`flatten`).
+//! Documents within the document are bson's, and so is the whole where serde asks for any field (`flatten`).
 
-use std::fmt;
+use std::{fmt, mem};
 
-use bson::{RawDeserializer, error::Error};
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use bson::{RawBsonRef, RawDeserializer, error::Error};
+use serde::{
+    de::{
+        DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess,
+        Visitor, value::BorrowedStrDeserializer,
+    },
+    forward_to_deserialize_any,
+};
+
+use crate::bson_walk::{Field, Fields};
 
 pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
-    T::deserialize(Whole(RawDeserializer::new(document)?))
-}
-
-macro_rules! forward {
-    ($($method:ident($($name:ident: $kind:ty),*))*) => {$(
-        fn $method<V: Visitor<'de>>(self, $($name: $kind,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method($($name,)* visitor)
-        }
-    )*};
-}
-
-/// What both do as the deserializer within them.
-macro_rules! forward_the_rest {
-    () => {
-        type Error = D::Error;
-
-        forward! {
-            deserialize_any() deserialize_bool()
-            deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
-            deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
-            deserialize_f32() deserialize_f64() deserialize_char() deserialize_str() deserialize_string()
-            deserialize_bytes() deserialize_byte_buf() deserialize_option() deserialize_unit()
-            deserialize_unit_struct(name: &'static str)
-            deserialize_newtype_struct(name: &'static str)
-            deserialize_seq() deserialize_tuple(len: usize)
-            deserialize_tuple_struct(name: &'static str, len: usize)
-            deserialize_map() deserialize_identifier()
-            deserialize_enum(name: &'static str, variants: &'static [&'static str])
-        }
-
-        fn is_human_readable(&self) -> bool {
-            self.0.is_human_readable()
-        }
-    };
+    let bson = RawDeserializer::new(document)?;
+    T::deserialize(Whole { document, bson })
 }
 
 /// Deserializes a document.
-struct Whole<D>(D);
+struct Whole<'de> {
+    document: &'de [u8],
+    bson: RawDeserializer<'de>,
+}
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Whole<D> {
-    forward_the_rest!();
+impl<'de> Deserializer<'de> for Whole<'de> {
+    type Error = Error;
 
-    forward!(deserialize_ignored_any());
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.bson.deserialize_any(visitor)
+    }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_struct(name, fields, OfStruct(visitor))
+    ) -> Result<V::Value, Error> {
+        let document = self.document;
+        let visitor = OfStruct { document, visitor };
+        self.bson.deserialize_struct(name, fields, visitor)
     }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match is_of_bson(name) {
+            true => self.bson.deserialize_newtype_struct(name, visitor),
+            false => visitor.visit_newtype_struct(self),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.bson.deserialize_enum(name, variants, visitor)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.bson.is_human_readable()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+/// Whether bson tells a type of its own by this name.
+fn is_of_bson(name: &str) -> bool {
+    name.starts_with('$')
 }
 
 /// Takes the fields of a document, which is all that a whole document is.
-struct OfStruct<V>(V);
+struct OfStruct<'de, V> {
+    document: &'de [u8],
+    visitor: V,
+}
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for OfStruct<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for OfStruct<'de, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        self.visitor.expecting(f)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Fields(fields))
+    fn visit_map<A: MapAccess<'de>>(self, bson: A) -> Result<V::Value, A::Error> {
+        let fields = Fields::of(self.document).map_err(A::Error::custom)?;
+        self.visitor.visit_map(OfFields {
+            document: self.document,
+            fields,
+            field: None,
+            bson: Behind {
+                access: bson,
+                by: 0,
+            },
+        })
     }
 }
 
-struct Fields<A>(A);
+struct OfFields<'de, A> {
+    document: &'de [u8],
+    fields: Fields<'de>,
+    /// The one whose name was told last.
+    field: Option<Field<'de>>,
+    bson: Behind<A>,
+}
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<A> {
+/// What bson has of the same fields, and how many of them it has not come to yet.
+struct Behind<A> {
+    access: A,
+    by: usize,
+}
+
+impl<'de, A: MapAccess<'de>> Behind<A> {
+    /// Has bson deserialize the value of the field that was come to last.
+    fn value<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        for _ in 0..mem::take(&mut self.by) {
+            self.access.next_key::<IgnoredAny>()?;
+        }
+        self.access.next_value_seed(seed)
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfFields<'de, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        self.0.next_key_seed(seed)
+        let Some(field) = self.fields.next() else {
+            return Ok(None);
+        };
+        let field = field.map_err(A::Error::custom)?;
+        let name = str::from_utf8(field.name).map_err(A::Error::custom)?;
+        self.bson.by += 1;
+        self.field = Some(field);
+        seed.deserialize(BorrowedStrDeserializer::new(name))
+            .map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(OfValue(seed))
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        self.0.size_hint()
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let field = self.field.take();
+        seed.deserialize(Value {
+            document: self.document,
+            field: field.ok_or_else(|| A::Error::custom("a value is asked for before its name"))?,
+            bson: &mut self.bson,
+        })
     }
 }
 
-struct OfValue<S>(S);
+/// Deserializes a field's value.
+struct Value<'a, 'de, A> {
+    document: &'de [u8],
+    field: Field<'de>,
+    bson: &'a mut Behind<A>,
+}
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for OfValue<S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Value(value))
+impl<'de, A> Value<'_, 'de, A> {
+    fn plain(&self) -> Option<RawBsonRef<'de>> {
+        self.field.plain(self.document)
     }
 }
 
-/// Deserializes a field's value, unless it is ignored.
-struct Value<D>(D);
+/// Calls of bson's deserializer, one type for each: what is not called is not compiled.
+macro_rules! calls {
+    ($($call:ident($($name:ident: $kind:ty),*) $method:ident)*) => {$(
+        struct $call<V> {
+            $($name: $kind,)*
+            visitor: V,
+        }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Value<D> {
-    forward_the_rest!();
+        impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for $call<V> {
+            type Value = V::Value;
 
-    forward!(deserialize_struct(name: &'static str, fields: &'static [&'static str]));
+            fn deserialize<D: Deserializer<'de>>(self, bson: D) -> Result<V::Value, D::Error> {
+                bson.$method($(self.$name,)* self.visitor)
+            }
+        }
+    )*};
+}
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+calls! {
+    Any() deserialize_any
+    Bytes() deserialize_bytes
+    Newtype(name: &'static str) deserialize_newtype_struct
+    Enum(name: &'static str, variants: &'static [&'static str]) deserialize_enum
+}
+
+impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
+    type Error = A::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        match self.plain() {
+            Some(RawBsonRef::Int32(value)) => visitor.visit_i32(value),
+            Some(RawBsonRef::Int64(value)) => visitor.visit_i64(value),
+            Some(RawBsonRef::Double(value)) => visitor.visit_f64(value),
+            Some(RawBsonRef::Boolean(value)) => visitor.visit_bool(value),
+            Some(RawBsonRef::String(value)) => visitor.visit_borrowed_str(value),
+            Some(RawBsonRef::Null) => visitor.visit_unit(),
+            _ => self.bson.value(Any { visitor }),
+        }
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        self.bson.value(Bytes { visitor })
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        match self.plain() {
+            Some(RawBsonRef::Null) => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        match is_of_bson(name) {
+            true => self.bson.value(Newtype { name, visitor }),
+            false => visitor.visit_newtype_struct(self),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        match self.plain() {
+            Some(RawBsonRef::String(variant)) => {
+                visitor.visit_enum(BorrowedStrDeserializer::new(variant))
+            }
+            _ => self.bson.value(Enum {
+                name,
+                variants,
+                visitor,
+            }),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
         visitor.visit_unit()
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string byte_buf unit unit_struct
+        seq tuple tuple_struct map struct identifier
     }
 }
 
@@ -299,14 +448,42 @@ mod tests {
         ));
     }
 
-    #[test]
-    fn a_value_that_is_ignored_is_not_looked_into() {
-        let document = rawdoc! { "ignored": "??", "kept": 1 };
-        let no_text = document.as_bytes().iter().map(|byte| match byte {
+    /// The same, with bytes that are no text where there are question marks.
+    fn malformed(document: &RawDocumentBuf) -> RawDocumentBuf {
+        let bytes = document.as_bytes().iter().map(|byte| match byte {
             b'?' => 0xFF,
             byte => *byte,
         });
-        let no_text: Vec<_> = no_text.collect();
-        assert_eq!(from_document::<Kept>(&no_text).ok(), Some(Kept { kept: 1 }));
+        RawDocumentBuf::from_bytes(bytes.collect()).expect("a document")
+    }
+
+    #[test]
+    fn what_is_malformed_is_an_error_where_it_is_wanted() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Text {
+            kept: String,
+        }
+
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Flag {
+            kept: bool,
+        }
+
+        let text = malformed(&rawdoc! { "ignored": 1, "kept": "??" });
+        assert!(!same_as_of_bson::<Text>(&text));
+        let mut flag = rawdoc! { "kept": true }.into_bytes();
+        let value = flag.len() - 2;
+        flag[value] = 2;
+        let flag = RawDocumentBuf::from_bytes(flag).expect("a document");
+        assert!(!same_as_of_bson::<Flag>(&flag));
+        let name = malformed(&rawdoc! { "??": 1, "kept": 1 });
+        assert!(from_document::<Kept>(name.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_value_that_is_ignored_is_not_looked_into() {
+        let no_text = malformed(&rawdoc! { "ignored": "??", "kept": 1 });
+        let decoded = from_document::<Kept>(no_text.as_bytes());
+        assert_eq!(decoded.ok(), Some(Kept { kept: 1 }));
     }
 }

@@ -140,7 +140,7 @@ mod tests {
     }
 
     impl Stage {
-        fn new(call: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Self {
+        fn new(call: impl Fn(u64) -> u64 + Send + 'static) -> Self {
             let (send, mut sent) = unbounded_channel();
             let (pass, passed) = unbounded_channel();
             let (task, in_place) = drive(async move {
@@ -161,7 +161,7 @@ mod tests {
         }
 
         /// One whose task has begun.
-        async fn begun(call: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Self {
+        async fn begun(call: impl Fn(u64) -> u64 + Send + 'static) -> Self {
             let stage = Self::new(call);
             yield_now().await;
             stage

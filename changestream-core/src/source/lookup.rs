@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{Batch, fault::Fault, patience::silence};
 use crate::{
+    bson_walk,
     collection::primary,
     error::{Error, Kind},
     event::{ClusterTime, Operation, RawChange},
@@ -258,5 +259,5 @@ impl Documents {
 }
 
 fn id(document: &RawDocument) -> Option<RawBsonRef<'_>> {
-    document.get("_id").ok()?
+    bson_walk::get(document, "_id")
 }
