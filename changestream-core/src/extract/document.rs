@@ -136,13 +136,8 @@ impl<'de, A: MapAccess<'de>> Behind<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfFields<'de, A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, A::Error> {
+impl<'de, A: MapAccess<'de>> OfFields<'de, A> {
+    fn next_name(&mut self) -> Result<Option<&'de str>, A::Error> {
         let Some(field) = self.fields.next() else {
             return Ok(None);
         };
@@ -150,8 +145,19 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfFields<'de, A> {
         let name = str::from_utf8(field.name).map_err(A::Error::custom)?;
         self.bson.by += 1;
         self.field = Some(field);
-        seed.deserialize(BorrowedStrDeserializer::new(name))
-            .map(Some)
+        Ok(Some(name))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfFields<'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let name = self.next_name()?.map(BorrowedStrDeserializer::new);
+        name.map(|name| seed.deserialize(name)).transpose()
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
