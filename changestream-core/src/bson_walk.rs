@@ -211,7 +211,7 @@ mod tests {
         let document = doc! {
             "double": 1.5, "string": "é", "document": { "a": 1 }, "array": [1, "x"],
             "binary": Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2, 3] },
-            "undefined": Bson::Undefined, "id": ObjectId::new(), "boolean": true, "date": DateTime::from_millis(7),
+            "undefined": Bson::Undefined, "id": ObjectId::new(), "true": true, "false": false, "date": DateTime::from_millis(7),
             "null": null, "regex": Regex { pattern: bson::cstr!("a.b").into(), options: bson::cstr!("i").into() },
             "code": Bson::JavaScriptCode("1".into()), "symbol": Bson::Symbol("s".into()),
             "scope": JavaScriptCodeWithScope { code: "1".into(), scope: doc! { "a": 1 } },
