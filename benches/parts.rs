@@ -10,6 +10,8 @@ use std::hint::black_box;
 use changestream::{FieldPath, Filter, RawChange, prelude::*, testing::change};
 use changestream_core::internals::{Selections, pass, request, track};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use mongodb::bson::{DateTime, doc};
+use serde::Deserialize;
 
 use events::{Item, replies};
 
@@ -18,6 +20,12 @@ static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 const EVENTS: usize = 1_000;
 const COLLECTIONS: usize = 20;
+
+#[derive(Deserialize)]
+struct Changed {
+    quantity: i32,
+    changed: DateTime,
+}
 
 fn main() {
     divan::main();
@@ -39,6 +47,26 @@ fn document(bencher: Bencher<'_, '_>) {
             let item = FullDocument::<Item>::from_change(request, &());
             let FullDocument(item) = item.expect("an item");
             black_box(item.price * f64::from(item.quantity));
+        }
+    });
+}
+
+/// The same where the last of eight fields is a date, which bson decodes.
+#[divan::bench]
+fn date(bencher: Bencher<'_, '_>) {
+    let insert = |n: usize| {
+        let document = doc! {
+            "_id": n as i64, "sku": format!("SKU-{n:08}"), "name": format!("Item number {n}"), "category": "household",
+            "status": "active", "price": 9.99, "quantity": 7, "changed": DateTime::from_millis(1_700_000_000_000),
+        };
+        request(change::insert("items").full_document(&document).build())
+    };
+    let requests: Vec<_> = (0..EVENTS).map(insert).collect();
+    measure(bencher, || {
+        for request in &requests {
+            let item = FullDocument::<Changed>::from_change(request, &());
+            let FullDocument(item) = item.expect("an item");
+            black_box((item.quantity, item.changed));
         }
     });
 }

@@ -10,10 +10,10 @@ const DOUBLE: u8 = 0x01;
 pub(crate) const STRING: u8 = 0x02;
 pub(crate) const DOCUMENT: u8 = 0x03;
 pub(crate) const ARRAY: u8 = 0x04;
-const OBJECT_ID: u8 = 0x07;
+pub(crate) const OBJECT_ID: u8 = 0x07;
 const BOOLEAN: u8 = 0x08;
 pub(crate) const DATE_TIME: u8 = 0x09;
-const NULL: u8 = 0x0A;
+pub(crate) const NULL: u8 = 0x0A;
 const INT32: u8 = 0x10;
 pub(crate) const TIMESTAMP: u8 = 0x11;
 const INT64: u8 = 0x12;
@@ -34,8 +34,8 @@ pub(crate) struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// Its value among the `bytes` that were walked over, where it is well-formed and of a type that is read at a glance.
-    pub(crate) fn plain<'a>(&self, bytes: &'a [u8]) -> Option<RawBsonRef<'a>> {
+    /// Its value, among the `bytes` that were walked over, if it is well-formed and of one of the common types.
+    pub(crate) fn read<'a>(&self, bytes: &'a [u8]) -> Option<RawBsonRef<'a>> {
         let value = bytes.get(self.value.clone())?;
         Some(match self.element_type {
             DOUBLE => RawBsonRef::Double(f64::from_le_bytes(value.try_into().ok()?)),
@@ -119,17 +119,16 @@ pub(crate) fn get<'a>(document: &'a RawDocument, name: &str) -> Option<RawBsonRe
     let bytes = document.as_bytes();
     let mut fields = Fields::of(bytes).ok()?.map_while(Result::ok);
     let field = fields.find(|field| field.name == name.as_bytes())?;
-    match field.plain(bytes) {
-        None => document.get(name).ok()?,
-        plain => plain,
-    }
+    let value = field.read(bytes);
+    value.or_else(|| document.get(name).ok().flatten())
 }
 
 /// Where the value that begins at `at` ends; `None` where that is not within `bytes`.
 fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
     let length = match element_type {
+        NULL => 0,
         // Undefined, and the keys before and after all others.
-        NULL | 0x06 | 0x7F | 0xFF => 0,
+        0x06 | 0x7F | 0xFF => 0,
         BOOLEAN => 1,
         INT32 => 4,
         DOUBLE | DATE_TIME | TIMESTAMP | INT64 => 8,

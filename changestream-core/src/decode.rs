@@ -99,7 +99,7 @@ impl Header {
         let mut is_header_only = false;
         for field in Fields::within(bytes, place.clone())? {
             let field = field?;
-            // Compared as a whole, which a pattern would not be.
+            // `==` compares eight bytes at once, a pattern one after the other.
             let is = |name: &[u8]| field.name == name;
             if is(b"_id") {
                 token = document(field);

@@ -1,5 +1,5 @@
-//! Any bytes are an event or an error. An event answers all questions, and is the same event after it was stored in a
-//! dead letter, or was split and put together again.
+//! Any bytes are an event or an error. An event answers all questions, its document decodes as bson decodes it, and it is the same
+//! event after it was stored in a dead letter, or was split and put together again.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -12,6 +12,14 @@ use serde::{Deserialize, Serialize};
 /// What a handler takes documents as.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
+    #[serde(flatten)]
+    known: Known,
+    #[serde(flatten)]
+    others: HashMap<String, Bson>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
     #[serde(rename = "_id")]
     id: Bson,
     status: Option<Status>,
@@ -21,8 +29,6 @@ struct Order {
     customer: Option<Box<Customer>>,
     placed: Option<DateTime>,
     seen: Option<Timestamp>,
-    #[serde(flatten)]
-    others: HashMap<String, Bson>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +105,14 @@ fn decode(change: &RawChange) {
         Change::<RawDocumentBuf>::from_change(&request, &()).err(),
     ] {
         let _ = rejection.map(|rejection| rejection.to_string());
+    }
+    if let Some(document) = change.full_document()
+        && Document::try_from(document).is_ok()
+    {
+        let known = FullDocument::<Known>::from_change(&request, &());
+        let known = known.ok().map(|FullDocument(known)| format!("{known:?}"));
+        let of_bson = bson::deserialize_from_slice::<Known>(document.as_bytes());
+        assert_eq!(known, of_bson.ok().map(|known| format!("{known:?}")));
     }
     if let Ok(Some(change)) = Option::<Change<Document>>::from_change(&request, &()) {
         let _ = change.full_document().map(Message::json);

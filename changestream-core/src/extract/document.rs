@@ -1,189 +1,104 @@
-//! Decodes a document to a type. What bson's deserializer makes of each value is what the type gets, but it is asked only for those that
-//! are not plain: to find a field, it looks at the text of all names before it, which is most of the work where a struct has few of
-//! the fields, and it looks into the values that are ignored.
-//!
-//! Documents within the document are bson's, and so is the whole where serde asks for any field (`flatten`).
+//! Decodes a document to a type, as bson does. The fields are walked over by this crate, which is cheaper, and the values that are ignored
+//! are not looked into; bson is asked for those that are not numbers, text, true, false, null, documents or arrays.
 
-use std::{fmt, mem};
+use std::fmt;
 
 use bson::{RawBsonRef, RawDeserializer, error::Error};
+use bumpalo::Bump;
 use serde::{
     de::{
-        DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess,
-        Visitor, value::BorrowedStrDeserializer,
+        DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer,
+        MapAccess, SeqAccess, Visitor, value::BorrowedStrDeserializer,
     },
     forward_to_deserialize_any,
 };
 
-use crate::bson_walk::{Field, Fields};
+use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, Malformed, NULL, OBJECT_ID};
 
 pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
-    let bson = RawDeserializer::new(document)?;
-    T::deserialize(Whole { document, bson })
+    let whole = Field {
+        element_type: DOCUMENT,
+        name: b"",
+        value: 0..document.len(),
+    };
+    T::deserialize(Value {
+        bytes: document,
+        field: &whole,
+        made: &Bump::new(),
+    })
 }
 
-/// Deserializes a document.
-struct Whole<'de> {
-    document: &'de [u8],
-    bson: RawDeserializer<'de>,
-}
-
-impl<'de> Deserializer<'de> for Whole<'de> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.bson.deserialize_any(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        let document = self.document;
-        let visitor = OfStruct { document, visitor };
-        self.bson.deserialize_struct(name, fields, visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        match is_of_bson(name) {
-            true => self.bson.deserialize_newtype_struct(name, visitor),
-            false => visitor.visit_newtype_struct(self),
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.bson.deserialize_enum(name, variants, visitor)
-    }
-
-    fn is_human_readable(&self) -> bool {
-        self.bson.is_human_readable()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct
-        seq tuple tuple_struct map identifier ignored_any
-    }
-}
-
-/// Whether bson tells a type of its own by this name.
-fn is_of_bson(name: &str) -> bool {
+/// Whether this name of a type is an order to bson to decode in another way.
+pub(super) fn is_order_to_bson(name: &str) -> bool {
     name.starts_with('$')
 }
 
-/// Takes the fields of a document, which is all that a whole document is.
-struct OfStruct<'de, V> {
-    document: &'de [u8],
-    visitor: V,
+/// Deserializes the value of a field, which is within `bytes`.
+#[derive(Clone, Copy)]
+struct Value<'a, 'de> {
+    bytes: &'de [u8],
+    field: &'a Field<'de>,
+    /// What is made for bson, which has to last as long as the document.
+    made: &'de Bump,
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for OfStruct<'de, V> {
-    type Value = V::Value;
+impl<'de> Value<'_, 'de> {
+    /// What is in a document or an array.
+    fn parts(self) -> Result<Parts<'de>, Error> {
+        let fields = Fields::within(self.bytes, self.field.value.clone());
+        Ok(Parts {
+            bytes: self.bytes,
+            fields: fields.map_err(malformed)?,
+            field: None,
+            made: self.made,
+        })
+    }
+
+    /// Has bson deserialize it.
+    fn of_bson<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+        let value = &self.bytes[self.field.value.clone()];
+        match self.field.element_type {
+            DOCUMENT => seed.deserialize(RawDeserializer::new(value)?),
+            _ => RawDeserializer::new(self.alone(value))?.deserialize_any(First(seed)),
+        }
+    }
+
+    /// A document of this field and no other.
+    fn alone(self, value: &[u8]) -> &'de [u8] {
+        let Field {
+            element_type, name, ..
+        } = self.field;
+        let length = 4 + 1 + name.len() + 1 + value.len() + 1;
+        let document = self.made.alloc_slice_fill_copy(length, 0);
+        document[..4].copy_from_slice(&(length as i32).to_le_bytes());
+        document[4] = *element_type;
+        document[5..][..name.len()].copy_from_slice(name);
+        document[5 + name.len() + 1..length - 1].copy_from_slice(value);
+        document
+    }
+}
+
+fn malformed(malformed: Malformed) -> Error {
+    Error::custom(malformed)
+}
+
+/// Takes the value of a document's first field.
+struct First<S>(S);
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for First<S> {
+    type Value = S::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.visitor.expecting(f)
+        f.write_str("a document")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, bson: A) -> Result<V::Value, A::Error> {
-        let fields = Fields::of(self.document).map_err(A::Error::custom)?;
-        self.visitor.visit_map(OfFields {
-            document: self.document,
-            fields,
-            field: None,
-            bson: Behind {
-                access: bson,
-                by: 0,
-            },
-        })
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<S::Value, A::Error> {
+        fields.next_key::<IgnoredAny>()?;
+        fields.next_value_seed(self.0)
     }
 }
 
-struct OfFields<'de, A> {
-    document: &'de [u8],
-    fields: Fields<'de>,
-    /// The one whose name was told last.
-    field: Option<Field<'de>>,
-    bson: Behind<A>,
-}
-
-/// What bson has of the same fields, and how many of them it has not come to yet.
-struct Behind<A> {
-    access: A,
-    by: usize,
-}
-
-impl<'de, A: MapAccess<'de>> Behind<A> {
-    /// Has bson deserialize the value of the field that was come to last.
-    fn value<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        for _ in 0..mem::take(&mut self.by) {
-            self.access.next_key::<IgnoredAny>()?;
-        }
-        self.access.next_value_seed(seed)
-    }
-}
-
-impl<'de, A: MapAccess<'de>> OfFields<'de, A> {
-    fn next_name(&mut self) -> Result<Option<&'de str>, A::Error> {
-        let Some(field) = self.fields.next() else {
-            return Ok(None);
-        };
-        let field = field.map_err(A::Error::custom)?;
-        let name = str::from_utf8(field.name).map_err(A::Error::custom)?;
-        self.bson.by += 1;
-        self.field = Some(field);
-        Ok(Some(name))
-    }
-}
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for OfFields<'de, A> {
-    type Error = A::Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, A::Error> {
-        let name = self.next_name()?.map(BorrowedStrDeserializer::new);
-        name.map(|name| seed.deserialize(name)).transpose()
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        let field = self.field.take();
-        seed.deserialize(Value {
-            document: self.document,
-            field: field.ok_or_else(|| A::Error::custom("a value is asked for before its name"))?,
-            bson: &mut self.bson,
-        })
-    }
-}
-
-/// Deserializes a field's value.
-struct Value<'a, 'de, A> {
-    document: &'de [u8],
-    field: Field<'de>,
-    bson: &'a mut Behind<A>,
-}
-
-impl<'de, A> Value<'_, 'de, A> {
-    fn plain(&self) -> Option<RawBsonRef<'de>> {
-        self.field.plain(self.document)
-    }
-}
-
-/// Calls of bson's deserializer, one type for each: what is not called is not compiled.
+/// What bson's deserializer is called with.
 macro_rules! calls {
     ($($call:ident($($name:ident: $kind:ty),*) $method:ident)*) => {$(
         struct $call<V> {
@@ -203,33 +118,40 @@ macro_rules! calls {
 
 calls! {
     Any() deserialize_any
-    Bytes() deserialize_bytes
     Newtype(name: &'static str) deserialize_newtype_struct
     Enum(name: &'static str, variants: &'static [&'static str]) deserialize_enum
 }
 
-impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
-    type Error = A::Error;
+impl<'de> Deserializer<'de> for Value<'_, 'de> {
+    type Error = Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
-        match self.plain() {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.field.element_type {
+            DOCUMENT => return visitor.visit_map(self.parts()?),
+            ARRAY => return visitor.visit_seq(self.parts()?),
+            _ => {}
+        }
+        match self.field.read(self.bytes) {
             Some(RawBsonRef::Int32(value)) => visitor.visit_i32(value),
             Some(RawBsonRef::Int64(value)) => visitor.visit_i64(value),
             Some(RawBsonRef::Double(value)) => visitor.visit_f64(value),
             Some(RawBsonRef::Boolean(value)) => visitor.visit_bool(value),
             Some(RawBsonRef::String(value)) => visitor.visit_borrowed_str(value),
             Some(RawBsonRef::Null) => visitor.visit_unit(),
-            _ => self.bson.value(Any { visitor }),
+            _ => self.of_bson(Any { visitor }),
         }
     }
 
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
-        self.bson.value(Bytes { visitor })
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.field.element_type {
+            OBJECT_ID => visitor.visit_borrowed_bytes(&self.bytes[self.field.value.clone()]),
+            _ => self.deserialize_any(visitor),
+        }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
-        match self.plain() {
-            Some(RawBsonRef::Null) => visitor.visit_none(),
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.field.element_type {
+            NULL => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -238,9 +160,9 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
-        match is_of_bson(name) {
-            true => self.bson.value(Newtype { name, visitor }),
+    ) -> Result<V::Value, Error> {
+        match is_order_to_bson(name) {
+            true => self.of_bson(Newtype { name, visitor }),
             false => visitor.visit_newtype_struct(self),
         }
     }
@@ -250,12 +172,10 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, A::Error> {
-        match self.plain() {
-            Some(RawBsonRef::String(variant)) => {
-                visitor.visit_enum(BorrowedStrDeserializer::new(variant))
-            }
-            _ => self.bson.value(Enum {
+    ) -> Result<V::Value, Error> {
+        match self.field.read(self.bytes) {
+            Some(RawBsonRef::String(variant)) => visitor.visit_enum(variant.into_deserializer()),
+            _ => self.of_bson(Enum {
                 name,
                 variants,
                 visitor,
@@ -263,7 +183,7 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
         }
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
     }
 
@@ -274,6 +194,69 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Value<'_, 'de, A> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string byte_buf unit unit_struct
         seq tuple tuple_struct map struct identifier
+    }
+}
+
+/// What is in a document or an array.
+struct Parts<'de> {
+    bytes: &'de [u8],
+    fields: Fields<'de>,
+    /// The one that was come to last.
+    field: Option<Field<'de>>,
+    made: &'de Bump,
+}
+
+impl<'de> Parts<'de> {
+    #[inline]
+    fn next(&mut self) -> Result<Option<&Field<'de>>, Error> {
+        self.field = match self.fields.next() {
+            Some(Ok(field)) => Some(field),
+            Some(Err(error)) => return Err(malformed(error)),
+            None => None,
+        };
+        Ok(self.field.as_ref())
+    }
+
+    fn value(&self) -> Option<Value<'_, 'de>> {
+        self.field.as_ref().map(|field| Value {
+            bytes: self.bytes,
+            field,
+            made: self.made,
+        })
+    }
+}
+
+impl<'de> MapAccess<'de> for Parts<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        let name = self.next()?.map(|field| str::from_utf8(field.name));
+        let name = name.transpose().map_err(Error::custom)?;
+        let name = name.map(BorrowedStrDeserializer::new);
+        name.map(|name| seed.deserialize(name)).transpose()
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let value = self.value();
+        let value = value.ok_or_else(|| Error::custom("there is no field to take the value of"))?;
+        seed.deserialize(value)
+    }
+}
+
+impl<'de> SeqAccess<'de> for Parts<'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        self.next()?;
+        self.value()
+            .map(|value| seed.deserialize(value))
+            .transpose()
     }
 }
 
@@ -339,6 +322,41 @@ mod tests {
 
     #[derive(Debug, Deserialize, PartialEq)]
     struct Unit;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Of<T> {
+        value: T,
+    }
+
+    /// The values of every second field, each taken twice.
+    #[derive(Debug, PartialEq)]
+    struct Seconds(Vec<Bson>);
+
+    impl<'de> Deserialize<'de> for Seconds {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Taken;
+
+            impl<'de> Visitor<'de> for Taken {
+                type Value = Seconds;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a document")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seconds, A::Error> {
+                    let mut taken = Vec::new();
+                    while map.next_key::<IgnoredAny>()?.is_some()
+                        && map.next_key::<IgnoredAny>()?.is_some()
+                    {
+                        taken.extend([map.next_value()?, map.next_value()?]);
+                    }
+                    Ok(Seconds(taken))
+                }
+            }
+
+            deserializer.deserialize_struct("Seconds", &[], Taken)
+        }
+    }
 
     /// Whether what it is made of says that it is for humans, by which types choose their form.
     #[derive(Debug, PartialEq)]
@@ -419,6 +437,7 @@ mod tests {
         assert!(same_as_of_bson::<Bson>(&all()));
         assert!(same_as_of_bson::<Option<All>>(&all()));
         assert!(same_as_of_bson::<IsReadable>(&all()));
+        assert!(same_as_of_bson::<Seconds>(&all()));
         assert!(same_as_of_bson::<HumanReadable<Kept>>(
             &rawdoc! { "kept": 1 }
         ));
@@ -448,13 +467,19 @@ mod tests {
         ] {
             assert!(!same_as_of_bson::<Kept>(&document), "{document:?}");
         }
+        let number = rawdoc! { "ignored": 1, "value": 1 };
+        assert!(!same_as_of_bson::<Of<DateTime>>(&number));
+        assert!(!same_as_of_bson::<Of<Uuid>>(&number));
+        assert!(!same_as_of_bson::<Of<Kind>>(&number));
+        assert!(!same_as_of_bson::<Of<ObjectId>>(&number));
+        assert!(!same_as_of_bson::<Of<RawDocumentBuf>>(&number));
         assert!(!same_as_of_bson::<()>(&rawdoc! {}));
         assert!(!same_as_of_bson::<Strict>(
             &rawdoc! { "kept": 1, "more": "x" }
         ));
     }
 
-    /// The same, with bytes that are no text where there are question marks.
+    /// `document`, with a byte that is no text in place of each question mark.
     fn malformed(document: &RawDocumentBuf) -> RawDocumentBuf {
         let bytes = document.as_bytes().iter().map(|byte| match byte {
             b'?' => 0xFF,
@@ -465,31 +490,24 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_an_error_where_it_is_wanted() {
-        #[derive(Debug, Deserialize, PartialEq)]
-        struct Text {
-            kept: String,
-        }
-
-        #[derive(Debug, Deserialize, PartialEq)]
-        struct Flag {
-            kept: bool,
-        }
-
-        let text = malformed(&rawdoc! { "ignored": 1, "kept": "??" });
-        assert!(!same_as_of_bson::<Text>(&text));
-        let mut flag = rawdoc! { "kept": true }.into_bytes();
+        let text = malformed(&rawdoc! { "ignored": 1, "value": "??" });
+        assert!(!same_as_of_bson::<Of<String>>(&text));
+        let mut flag = rawdoc! { "value": true }.into_bytes();
         let value = flag.len() - 2;
         flag[value] = 2;
         let flag = RawDocumentBuf::from_bytes(flag).expect("a document");
-        assert!(!same_as_of_bson::<Flag>(&flag));
+        assert!(!same_as_of_bson::<Of<bool>>(&flag));
         let name = malformed(&rawdoc! { "??": 1, "kept": 1 });
         assert!(from_document::<Kept>(name.as_bytes()).is_err());
     }
 
     #[test]
     fn a_value_that_is_ignored_is_not_looked_into() {
-        let no_text = malformed(&rawdoc! { "ignored": "??", "kept": 1 });
-        let decoded = from_document::<Kept>(no_text.as_bytes());
-        assert_eq!(decoded.ok(), Some(Kept { kept: 1 }));
+        let document = malformed(&rawdoc! {
+            "ignored": "??", "value": [{ "ignored": ["??"], "kept": 1 }],
+        });
+        let decoded = from_document::<Of<Vec<Kept>>>(document.as_bytes());
+        let value = vec![Kept { kept: 1 }];
+        assert_eq!(decoded.ok(), Some(Of { value }));
     }
 }

@@ -14,6 +14,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 
+use super::document::is_order_to_bson;
+
 /// The names of all top-level fields of a document that `T` looks at; `None` where they are not known.
 ///
 /// They are known of structs with a derived `Deserialize`, of newtypes and `Option`s of those, and of what
@@ -70,8 +72,7 @@ impl<'de> Deserializer<'de> for Probe {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Answer> {
-        // To `bson`, such a name is an order to decode in another way.
-        match name.starts_with('$') {
+        match is_order_to_bson(name) {
             true => Err(Answer::Unknown),
             false => visitor.visit_newtype_struct(self),
         }
