@@ -173,7 +173,7 @@ fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + length + 1)
 }
 
-/// Where the first zero is, eight bytes at a time: names are too short for what `memchr` does first.
+/// Where the first zero is, eight bytes at a time.
 #[inline]
 fn zero_in(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
