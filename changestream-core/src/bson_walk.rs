@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use bson::{RawBsonRef, RawDocument, oid::ObjectId};
+use bson::{RawBsonRef, RawDocument, error::Error, oid::ObjectId};
+use serde::de::Error as _;
 
 const DOUBLE: u8 = 0x01;
 pub(crate) const STRING: u8 = 0x02;
@@ -22,7 +23,14 @@ const INT64: u8 = 0x12;
 #[derive(Debug, thiserror::Error)]
 #[error("no BSON at byte {at}")]
 pub(crate) struct Malformed {
-    pub(crate) at: usize,
+    at: usize,
+}
+
+impl From<Malformed> for Error {
+    #[cold]
+    fn from(malformed: Malformed) -> Self {
+        Self::custom(malformed)
+    }
 }
 
 /// One field of a document.

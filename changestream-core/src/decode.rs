@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use bson::{DateTime, Timestamp};
-use serde::de::Error as _;
 
 use crate::{
     bson_walk::{DATE_TIME, DOCUMENT, Field, Fields, Malformed, STRING, TIMESTAMP},
@@ -28,7 +27,7 @@ pub enum DecodeError {
 impl From<Malformed> for DecodeError {
     #[cold]
     fn from(malformed: Malformed) -> Self {
-        Self::Malformed(bson::error::Error::custom(malformed))
+        Self::Malformed(malformed.into())
     }
 }
 

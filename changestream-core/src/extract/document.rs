@@ -13,7 +13,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, Malformed, NULL, OBJECT_ID};
+use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID};
 
 pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
     let whole = Field {
@@ -45,10 +45,9 @@ struct Value<'a, 'de> {
 impl<'de> Value<'_, 'de> {
     /// What is in a document or an array.
     fn parts(self) -> Result<Parts<'de>, Error> {
-        let fields = Fields::within(self.bytes, self.field.value.clone());
         Ok(Parts {
             bytes: self.bytes,
-            fields: fields.map_err(malformed)?,
+            fields: Fields::within(self.bytes, self.field.value.clone())?,
             field: None,
             made: self.made,
         })
@@ -76,10 +75,6 @@ impl<'de> Value<'_, 'de> {
         document[5 + name.len() + 1..length - 1].copy_from_slice(value);
         document
     }
-}
-
-fn malformed(malformed: Malformed) -> Error {
-    Error::custom(malformed)
 }
 
 /// Takes the value of a document's first field.
@@ -211,7 +206,7 @@ impl<'de> Parts<'de> {
     fn next(&mut self) -> Result<Option<&Field<'de>>, Error> {
         self.field = match self.fields.next() {
             Some(Ok(field)) => Some(field),
-            Some(Err(error)) => return Err(malformed(error)),
+            Some(Err(malformed)) => return Err(malformed.into()),
             None => None,
         };
         Ok(self.field.as_ref())
