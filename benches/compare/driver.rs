@@ -5,7 +5,7 @@ use std::{future::ready, hint::black_box};
 use bson::{Timestamp, doc};
 use futures::{StreamExt, TryStreamExt, future::try_join_all};
 use mongodb::{
-    Client,
+    Client, Database,
     change_stream::{ChangeStream, event::ChangeStreamEvent},
     options::ClientOptions,
 };
@@ -43,14 +43,25 @@ where
 /// The same with the inserts of all collections of the database.
 pub(crate) async fn typed_of_database(job: Job) -> Result<Figures> {
     let meter = Meter::start(&job.client).await?;
-    let inserts = doc! { "$match": { "operationType": "insert", "ns.coll": { "$ne": END } } };
-    let watch = job.database.watch().pipeline([inserts]);
-    let watch = watch.start_at_operation_time(job.start);
-    let stream = watch.batch_size(BATCH_SIZE).await?.with_type();
+    let stream = watch_inserts(&job.database, Some(job.start)).await?;
     follow(job, meter, stream, &mut async |item: Item| {
         black_box(item.quantity);
     })
     .await
+}
+
+/// Opens a stream of the inserts into all collections, from `start` or from now.
+pub(crate) async fn watch_inserts(
+    database: &Database,
+    start: Option<Timestamp>,
+) -> mongodb::error::Result<ChangeStream<ChangeStreamEvent<Item>>> {
+    let inserts = doc! { "$match": { "operationType": "insert", "ns.coll": { "$ne": END } } };
+    let watch = database.watch().pipeline([inserts]).batch_size(BATCH_SIZE);
+    let stream = match start {
+        Some(start) => watch.start_at_operation_time(start).await?,
+        None => watch.await?,
+    };
+    Ok(stream.with_type())
 }
 
 async fn follow<T>(

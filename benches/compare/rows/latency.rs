@@ -13,7 +13,10 @@ use mongodb::{
     change_stream::{ChangeStream, event::ChangeStreamEvent},
     options::WriteConcern,
 };
-use tokio::{sync::Notify, time::interval};
+use tokio::{
+    sync::{Notify, mpsc::unbounded_channel},
+    time::interval,
+};
 
 use crate::{
     Figures, Result,
@@ -44,6 +47,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         contestants: vec![
             Contestant::new("driver, typed", with_driver),
             Contestant::new("changestream", with_changestream),
+            Contestant::new("driver, typed, in two tasks", in_two_tasks),
         ],
         columns: vec![
             Measure::LatencyP50,
@@ -155,22 +159,48 @@ async fn write(job: &Job, times: &Times) -> Result<Figures> {
 
 async fn with_driver(job: Job) -> Result<Figures> {
     let times = Times::new(job.events);
-    let items = job.database.collection::<Item>(&collection(0));
-    let stream: ChangeStream<ChangeStreamEvent<Item>> = items.watch().await?;
-    let read = tokio::spawn(read(stream, times.clone()));
+    let stream = watch(&job).await?;
+    let handling = times.clone();
+    let read = read(stream, job.events, move |item| handling.handled(&item));
+    let read = tokio::spawn(read);
     let (figures, ()) = try_join(write(&job, &times), async { Ok(read.await??) }).await?;
     Ok(figures)
 }
 
+/// As anything has to that reads ahead of its handlers.
+async fn in_two_tasks(job: Job) -> Result<Figures> {
+    let times = Times::new(job.events);
+    let stream = watch(&job).await?;
+    let (send, mut sent) = unbounded_channel();
+    let handling = times.clone();
+    let handle = tokio::spawn(async move {
+        while let Some(item) = sent.recv().await {
+            handling.handled(&item);
+        }
+    });
+    let read = tokio::spawn(read(stream, job.events, move |item| {
+        send.send(item).expect("a task that handles");
+    }));
+    let (figures, ()) = try_join(write(&job, &times), async { Ok(read.await??) }).await?;
+    handle.await?;
+    Ok(figures)
+}
+
+async fn watch(job: &Job) -> mongodb::error::Result<ChangeStream<ChangeStreamEvent<Item>>> {
+    let items = job.database.collection::<Item>(&collection(0));
+    items.watch().await
+}
+
 async fn read(
     mut stream: ChangeStream<ChangeStreamEvent<Item>>,
-    times: Times,
+    events: u64,
+    handle: impl Fn(Item),
 ) -> mongodb::error::Result<()> {
-    for _ in 0..times.0.items.len() {
+    for _ in 0..events {
         if let Some(event) = stream.next().await
             && let Some(item) = event?.full_document
         {
-            times.handled(&item);
+            handle(item);
         }
     }
     Ok(())

@@ -30,6 +30,7 @@ pub(super) fn comparison(events: u64) -> Comparison {
         contestants: vec![
             Contestant::new("driver, 100 cursors", with_driver),
             Contestant::new("changestream, 100 handlers", with_changestream),
+            Contestant::new("driver, 1 cursor", with_one_cursor),
         ],
         columns: vec![Measure::ServerCpu, Measure::ClientCpu],
         targets: vec![cursor_per_handler()],
@@ -41,6 +42,15 @@ async fn with_driver(job: Job) -> Result<Figures> {
     let alone = write(&job, first_id()).await?;
     let streams = driver::open_cursors(&job, HANDLERS, COLLECTIONS, None).await?;
     let read = driver::read_cursors(streams, job.events / COLLECTIONS as u64);
+    let (figures, ()) = try_join(write(&job, first_id() + job.events), read).await?;
+    Ok(over(alone, figures))
+}
+
+/// What any one cursor costs that is woken by each event.
+async fn with_one_cursor(job: Job) -> Result<Figures> {
+    let alone = write(&job, first_id()).await?;
+    let stream = driver::watch_inserts(&job.database, None).await?;
+    let read = driver::read_cursors(vec![stream], job.events);
     let (figures, ()) = try_join(write(&job, first_id() + job.events), read).await?;
     Ok(over(alone, figures))
 }
