@@ -4,13 +4,16 @@
 
 use std::ops::Range;
 
-use bson::{RawBsonRef, RawDocument, error::Error, oid::ObjectId};
+use bson::{
+    RawBinaryRef, RawBsonRef, RawDocument, error::Error, oid::ObjectId, spec::BinarySubtype,
+};
 use serde::de::Error as _;
 
 const DOUBLE: u8 = 0x01;
 pub(crate) const STRING: u8 = 0x02;
 pub(crate) const DOCUMENT: u8 = 0x03;
 pub(crate) const ARRAY: u8 = 0x04;
+const BINARY: u8 = 0x05;
 pub(crate) const OBJECT_ID: u8 = 0x07;
 const BOOLEAN: u8 = 0x08;
 pub(crate) const DATE_TIME: u8 = 0x09;
@@ -18,6 +21,9 @@ pub(crate) const NULL: u8 = 0x0A;
 const INT32: u8 = 0x10;
 pub(crate) const TIMESTAMP: u8 = 0x11;
 const INT64: u8 = 0x12;
+
+/// The subtype of binary of no other one.
+const GENERIC: u8 = 0x00;
 
 /// What is at this byte is no BSON.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,13 @@ impl Field<'_> {
             DOUBLE => RawBsonRef::Double(f64::from_le_bytes(value.try_into().ok()?)),
             STRING => RawBsonRef::String(str::from_utf8(&value[4..value.len() - 1]).ok()?),
             DOCUMENT => RawBsonRef::Document(RawDocument::from_bytes(value).ok()?),
+            BINARY => match value {
+                [_, _, _, _, GENERIC, bytes @ ..] => RawBsonRef::Binary(RawBinaryRef {
+                    subtype: BinarySubtype::Generic,
+                    bytes,
+                }),
+                _ => return None,
+            },
             OBJECT_ID => RawBsonRef::ObjectId(ObjectId::from_bytes(value.try_into().ok()?)),
             BOOLEAN => match value {
                 [0] => RawBsonRef::Boolean(false),
@@ -145,8 +158,8 @@ fn value_end(bytes: &[u8], element_type: u8, at: usize) -> Option<usize> {
         0x13 => 16,
         // A string, code, a symbol.
         STRING | 0x0D | 0x0E => return string_end(bytes, at),
-        // Binary, with its subtype.
-        0x05 => length(bytes, at)?.checked_add(5)?,
+        // With its subtype.
+        BINARY => length(bytes, at)?.checked_add(5)?,
         // A pointer: a string and an object id.
         0x0C => length(bytes, at)?.checked_add(16)?,
         DOCUMENT | ARRAY => return document_end(bytes, at),

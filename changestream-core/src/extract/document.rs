@@ -1,9 +1,9 @@
 //! Decodes a document to a type, as bson does. The fields are walked over by this crate, which is cheaper, and the values that are ignored
-//! are not looked into; bson is asked for those that are not numbers, text, true, false, null, documents or arrays.
+//! are not looked into; bson is asked for those that are not plain.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
-use bson::{RawBsonRef, RawDeserializer, error::Error};
+use bson::{RawBsonRef, RawDeserializer, error::Error, rawdoc};
 use bumpalo::Bump;
 use serde::{
     de::{
@@ -13,6 +13,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
+use super::plain::Plain;
 use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID};
 
 pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
@@ -63,6 +64,21 @@ impl<'de> Value<'_, 'de> {
             DOCUMENT => seed.deserialize(RawDeserializer::new(self.as_bytes())?),
             _ => RawDeserializer::new(self.alone())?.deserialize_any(First(seed)),
         }
+    }
+
+    /// What bson shows of it to a type that takes any, as the one field of a document.
+    fn in_plain(self) -> Result<Parts<'de>, Error> {
+        let Plain(value) = self.of_bson(PhantomData)?;
+        let document = rawdoc! { "": value };
+        let bytes = self.made.alloc_slice_copy(document.as_bytes());
+        let mut parts = Parts {
+            bytes,
+            fields: Fields::of(bytes)?,
+            field: None,
+            made: self.made,
+        };
+        parts.next()?;
+        Ok(parts)
     }
 
     /// A document of this field and no other.
@@ -116,7 +132,6 @@ macro_rules! calls {
 }
 
 calls! {
-    Any() deserialize_any
     Newtype(name: &'static str) deserialize_newtype_struct
     Enum(name: &'static str, variants: &'static [&'static str]) deserialize_enum
 }
@@ -137,7 +152,8 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
             Some(RawBsonRef::Boolean(value)) => visitor.visit_bool(value),
             Some(RawBsonRef::String(value)) => visitor.visit_borrowed_str(value),
             Some(RawBsonRef::Null) => visitor.visit_unit(),
-            _ => self.of_bson(Any { visitor }),
+            Some(RawBsonRef::Binary(value)) => visitor.visit_borrowed_bytes(value.bytes),
+            _ => self.in_plain()?.last()?.deserialize_any(visitor),
         }
     }
 
@@ -223,6 +239,12 @@ impl<'de> Parts<'de> {
             made: self.made,
         })
     }
+
+    /// The value that was come to last.
+    fn last(&self) -> Result<Value<'_, 'de>, Error> {
+        let value = self.value();
+        value.ok_or_else(|| Error::custom("there is no field to take the value of"))
+    }
 }
 
 impl<'de> MapAccess<'de> for Parts<'de> {
@@ -239,9 +261,7 @@ impl<'de> MapAccess<'de> for Parts<'de> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.value();
-        let value = value.ok_or_else(|| Error::custom("there is no field to take the value of"))?;
-        seed.deserialize(value)
+        seed.deserialize(self.last()?)
     }
 }
 
@@ -264,8 +284,9 @@ mod tests {
     use std::{collections::BTreeMap, fmt::Debug};
 
     use bson::{
-        Binary, Bson, DateTime, Decimal128, Document, RawBson, RawDocumentBuf, Timestamp, Uuid,
-        oid::ObjectId, rawdoc, serde_helpers::HumanReadable, spec::BinarySubtype,
+        Binary, Bson, DateTime, Decimal128, Document, JavaScriptCodeWithScope, RawBson,
+        RawDocumentBuf, Regex, Timestamp, Uuid, cstr, doc, oid::ObjectId, rawdoc,
+        serde_helpers::HumanReadable, spec::BinarySubtype,
     };
     use serde::{Deserialize, de::IgnoredAny};
 
@@ -420,6 +441,59 @@ mod tests {
         }
     }
 
+    /// What a type is shown that takes any.
+    #[derive(Debug, PartialEq)]
+    struct Any(String);
+
+    impl<'de> Deserialize<'de> for Any {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Taken;
+
+            macro_rules! shown {
+                ($($visit:ident: $kind:ty,)*) => {
+                    $(fn $visit<E>(self, value: $kind) -> Result<Any, E> {
+                        Ok(Any(format!("{value:?}")))
+                    })*
+                };
+            }
+
+            impl<'de> Visitor<'de> for Taken {
+                type Value = Any;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("anything")
+                }
+
+                shown! {
+                    visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str,
+                    visit_bytes: &[u8],
+                }
+
+                fn visit_unit<E>(self) -> Result<Any, E> {
+                    Ok(Any("null".into()))
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
+                    let mut values = Vec::new();
+                    while let Some(Any(value)) = seq.next_element()? {
+                        values.push(value);
+                    }
+                    Ok(Any(format!("[{}]", values.join(", "))))
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
+                    let mut fields = Vec::new();
+                    while let Some((name, Any(value))) = map.next_entry::<String, _>()? {
+                        fields.push(format!("{name}: {value}"));
+                    }
+                    Ok(Any(format!("{{{}}}", fields.join(", "))))
+                }
+            }
+
+            deserializer.deserialize_any(Taken)
+        }
+    }
+
     fn same_as_of_bson<T: DeserializeOwned + Debug + PartialEq>(document: &RawDocumentBuf) -> bool {
         let bytes = document.as_bytes();
         let ours = from_document::<T>(bytes).map_err(|error| error.to_string());
@@ -454,6 +528,56 @@ mod tests {
         assert!(same_as_of_bson::<Untagged>(
             &rawdoc! { "kept": 1, "more": "x" }
         ));
+    }
+
+    #[test]
+    fn a_type_that_takes_any_is_shown_what_bson_shows() {
+        let scope = doc! { "double": 1.5, "flag": true, "null": null, "at": DateTime::from_millis(1), "list": [1, 2_i64, "x"] };
+        let values = [
+            Bson::ObjectId(ObjectId::from_bytes([7; 12])),
+            Bson::DateTime(DateTime::from_millis(-1)),
+            Bson::Decimal128(Decimal128::from_bytes([1; 16])),
+            Bson::Timestamp(Timestamp {
+                time: u32::MAX,
+                increment: 2,
+            }),
+            Bson::Binary(Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![1, 2],
+            }),
+            Bson::Binary(Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![],
+            }),
+            Bson::Binary(Binary {
+                subtype: BinarySubtype::BinaryOld,
+                bytes: vec![1, 2],
+            }),
+            Bson::Binary(Binary {
+                subtype: BinarySubtype::Uuid,
+                bytes: vec![3; 16],
+            }),
+            Bson::RegularExpression(Regex {
+                pattern: cstr!("a.b").into(),
+                options: cstr!("i").into(),
+            }),
+            Bson::JavaScriptCode("1".into()),
+            Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope {
+                code: "1".into(),
+                scope,
+            }),
+            Bson::Symbol("s".into()),
+            Bson::Undefined,
+            Bson::MinKey,
+            Bson::MaxKey,
+        ];
+        for value in values {
+            let document = doc! { "value": value };
+            let document = RawDocumentBuf::try_from(&document).expect("a document");
+            assert!(same_as_of_bson::<Of<Any>>(&document), "{document:?}");
+            assert!(same_as_of_bson::<Of<Bson>>(&document), "{document:?}");
+            assert!(!same_as_of_bson::<Of<Kept>>(&document), "{document:?}");
+        }
     }
 
     #[test]

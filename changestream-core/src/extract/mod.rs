@@ -7,6 +7,7 @@ mod full_document;
 mod needs;
 mod option;
 mod part;
+mod plain;
 mod pre_image;
 mod probe;
 mod reads;
