@@ -22,7 +22,7 @@ const INT32: u8 = 0x10;
 pub(crate) const TIMESTAMP: u8 = 0x11;
 const INT64: u8 = 0x12;
 
-/// The subtype of binary of no other one.
+/// Binary of no particular subtype.
 const GENERIC: u8 = 0x00;
 
 /// What is at this byte is no BSON.

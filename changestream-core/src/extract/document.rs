@@ -1,5 +1,5 @@
 //! Decodes a document to a type, as bson does. The fields are walked over by this crate, which is cheaper, and the values that are ignored
-//! are not looked into; bson is asked for those that are not plain.
+//! are not looked into; bson is asked for those that are not [`Plain`].
 
 use std::{fmt, marker::PhantomData};
 
@@ -39,7 +39,7 @@ pub(super) fn is_order_to_bson(name: &str) -> bool {
 struct Value<'a, 'de> {
     bytes: &'de [u8],
     field: &'a Field<'de>,
-    /// What is made for bson, which has to last as long as the document.
+    /// What is made for bson and of what it shows, which has to last as long as the document.
     made: &'de Bump,
 }
 

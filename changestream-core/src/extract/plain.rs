@@ -1,5 +1,5 @@
-//! What bson shows of a value to a type that takes any, as plain values: of a date, a document with text. So the types of handlers are compiled for
-//! one deserializer, and not for each that bson has for such a value, which is close to half of what a handler takes to compile.
+//! What bson shows of a value to a type that takes any, as plain values: of a date, a document with text. So structs are compiled for one
+//! deserializer, and not for each that bson has for such a value, which was close to half of what a handler takes to compile.
 
 use std::fmt;
 
@@ -46,6 +46,10 @@ impl<'de> Visitor<'de> for Shown {
 
     fn visit_str<E: Error>(self, value: &str) -> Result<RawBson, E> {
         Ok(RawBson::String(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<RawBson, E> {
+        Ok(RawBson::String(value))
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<RawBson, E> {
