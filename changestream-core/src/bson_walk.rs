@@ -5,7 +5,8 @@
 use std::ops::Range;
 
 use bson::{
-    RawBinaryRef, RawBsonRef, RawDocument, error::Error, oid::ObjectId, spec::BinarySubtype,
+    DateTime, RawBinaryRef, RawBsonRef, RawDocument, error::Error, oid::ObjectId,
+    spec::BinarySubtype,
 };
 use serde::de::Error as _;
 
@@ -68,6 +69,9 @@ impl Field<'_> {
                 [1] => RawBsonRef::Boolean(true),
                 _ => return None,
             },
+            DATE_TIME => RawBsonRef::DateTime(DateTime::from_millis(i64::from_le_bytes(
+                value.try_into().ok()?,
+            ))),
             NULL => RawBsonRef::Null,
             INT32 => RawBsonRef::Int32(i32::from_le_bytes(value.try_into().ok()?)),
             INT64 => RawBsonRef::Int64(i64::from_le_bytes(value.try_into().ok()?)),
@@ -222,8 +226,8 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use bson::{
-        Binary, Bson, DateTime, Decimal128, JavaScriptCodeWithScope, RawDocumentBuf, Regex,
-        Timestamp, doc, oid::ObjectId, spec::BinarySubtype,
+        Binary, Bson, Decimal128, JavaScriptCodeWithScope, RawDocumentBuf, Regex, Timestamp, doc,
+        oid::ObjectId, spec::BinarySubtype,
     };
 
     use super::*;

@@ -1,9 +1,9 @@
 //! Decodes a document to a type, as bson does. The fields are walked over by this crate, which is cheaper, and the values that are ignored
-//! are not looked into; bson is asked for those that are not [`Plain`].
+//! are not looked into; bson is asked for those that are not plain.
 
 use std::{fmt, marker::PhantomData};
 
-use bson::{RawBsonRef, RawDeserializer, error::Error, rawdoc};
+use bson::{DateTime, RawBsonRef, RawDeserializer, error::Error};
 use bumpalo::Bump;
 use serde::{
     de::{
@@ -13,8 +13,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::plain::Plain;
-use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID};
+use super::plain::PlainDocument;
+use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID, STRING};
 
 pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
     let whole = Field {
@@ -66,35 +66,55 @@ impl<'de> Value<'_, 'de> {
         }
     }
 
-    /// What bson shows of it to a type that takes any, as the one field of a document.
-    fn in_plain(self) -> Result<Parts<'de>, Error> {
-        let Plain(value) = self.of_bson(PhantomData)?;
-        let document = rawdoc! { "": value };
-        let bytes = self.made.alloc_slice_copy(document.as_bytes());
-        let mut parts = Parts {
-            bytes,
-            fields: Fields::of(bytes)?,
-            field: None,
-            made: self.made,
+    /// What bson shows of a value that is not plain.
+    fn shown(self) -> Result<Shown<'de>, Error> {
+        let parts = match self.field.read(self.bytes) {
+            Some(RawBsonRef::Binary(value)) => return Ok(Shown::Bytes(value.bytes)),
+            Some(RawBsonRef::DateTime(value)) => self.date_in_plain(value)?,
+            _ => {
+                let PlainDocument(document) = self.of_bson(PhantomData)?;
+                let document = self.made.alloc_slice_copy(document.as_bytes());
+                Parts::of(document, self.made)?
+            }
         };
-        parts.next()?;
-        Ok(parts)
+        Ok(Shown::Fields(parts))
+    }
+
+    /// A date as bson shows it, to whom that takes longer. It is the most common of such values.
+    fn date_in_plain(self, date: DateTime) -> Result<Parts<'de>, Error> {
+        let millis = date.timestamp_millis().to_string();
+        let length = (millis.len() as i32 + 1).to_le_bytes();
+        let text = [&length, millis.as_bytes(), b"\0"].concat();
+        let number = document_of(STRING, b"$numberLong", &text, self.made);
+        Parts::of(
+            document_of(DOCUMENT, b"$date", number, self.made),
+            self.made,
+        )
     }
 
     /// A document of this field and no other.
     fn alone(self) -> &'de [u8] {
         let Field {
             element_type, name, ..
-        } = self.field;
-        let value = self.as_bytes();
-        let length = 4 + 1 + name.len() + 1 + value.len() + 1;
-        let document = self.made.alloc_slice_fill_copy(length, 0);
-        document[..4].copy_from_slice(&(length as i32).to_le_bytes());
-        document[4] = *element_type;
-        document[5..][..name.len()].copy_from_slice(name);
-        document[5 + name.len() + 1..length - 1].copy_from_slice(value);
-        document
+        } = *self.field;
+        document_of(element_type, name, self.as_bytes(), self.made)
     }
+}
+
+enum Shown<'de> {
+    Bytes(&'de [u8]),
+    Fields(Parts<'de>),
+}
+
+/// A document of one field.
+fn document_of<'de>(element_type: u8, name: &[u8], value: &[u8], made: &'de Bump) -> &'de [u8] {
+    let length = 4 + 1 + name.len() + 1 + value.len() + 1;
+    let document = made.alloc_slice_fill_copy(length, 0);
+    document[..4].copy_from_slice(&(length as i32).to_le_bytes());
+    document[4] = element_type;
+    document[5..][..name.len()].copy_from_slice(name);
+    document[5 + name.len() + 1..length - 1].copy_from_slice(value);
+    document
 }
 
 /// Takes the value of a document's first field.
@@ -152,8 +172,10 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
             Some(RawBsonRef::Boolean(value)) => visitor.visit_bool(value),
             Some(RawBsonRef::String(value)) => visitor.visit_borrowed_str(value),
             Some(RawBsonRef::Null) => visitor.visit_unit(),
-            Some(RawBsonRef::Binary(value)) => visitor.visit_borrowed_bytes(value.bytes),
-            _ => self.in_plain()?.last()?.deserialize_any(visitor),
+            _ => match self.shown()? {
+                Shown::Bytes(value) => visitor.visit_borrowed_bytes(value),
+                Shown::Fields(parts) => visitor.visit_map(parts),
+            },
         }
     }
 
@@ -222,6 +244,16 @@ struct Parts<'de> {
 }
 
 impl<'de> Parts<'de> {
+    /// What is in a document.
+    fn of(document: &'de [u8], made: &'de Bump) -> Result<Self, Error> {
+        Ok(Self {
+            bytes: document,
+            fields: Fields::of(document)?,
+            field: None,
+            made,
+        })
+    }
+
     #[inline]
     fn next(&mut self) -> Result<Option<&Field<'de>>, Error> {
         self.field = match self.fields.next() {
@@ -239,12 +271,6 @@ impl<'de> Parts<'de> {
             made: self.made,
         })
     }
-
-    /// The value that was come to last.
-    fn last(&self) -> Result<Value<'_, 'de>, Error> {
-        let value = self.value();
-        value.ok_or_else(|| Error::custom("there is no field to take the value of"))
-    }
 }
 
 impl<'de> MapAccess<'de> for Parts<'de> {
@@ -261,7 +287,9 @@ impl<'de> MapAccess<'de> for Parts<'de> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(self.last()?)
+        let value = self.value();
+        let value = value.ok_or_else(|| Error::custom("there is no field to take the value of"))?;
+        seed.deserialize(value)
     }
 }
 
@@ -284,9 +312,9 @@ mod tests {
     use std::{collections::BTreeMap, fmt::Debug};
 
     use bson::{
-        Binary, Bson, DateTime, Decimal128, Document, JavaScriptCodeWithScope, RawBson,
-        RawDocumentBuf, Regex, Timestamp, Uuid, cstr, doc, oid::ObjectId, rawdoc,
-        serde_helpers::HumanReadable, spec::BinarySubtype,
+        Binary, Bson, Decimal128, Document, JavaScriptCodeWithScope, RawBson, RawDocumentBuf,
+        Regex, Timestamp, Uuid, cstr, doc, oid::ObjectId, rawdoc, serde_helpers::HumanReadable,
+        spec::BinarySubtype,
     };
     use serde::{Deserialize, de::IgnoredAny};
 
@@ -535,7 +563,9 @@ mod tests {
         let scope = doc! { "double": 1.5, "flag": true, "null": null, "at": DateTime::from_millis(1), "list": [1, 2_i64, "x"] };
         let values = [
             Bson::ObjectId(ObjectId::from_bytes([7; 12])),
-            Bson::DateTime(DateTime::from_millis(-1)),
+            Bson::DateTime(DateTime::from_millis(0)),
+            Bson::DateTime(DateTime::MIN),
+            Bson::DateTime(DateTime::MAX),
             Bson::Decimal128(Decimal128::from_bytes([1; 16])),
             Bson::Timestamp(Timestamp {
                 time: u32::MAX,

@@ -6,8 +6,19 @@ use std::fmt;
 use bson::{Binary, RawArrayBuf, RawBson, RawDocumentBuf, raw::CString, spec::BinarySubtype};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// A value of numbers, text, true, false, null, generic binary, documents and arrays.
-pub(super) struct Plain(pub(super) RawBson);
+/// A document of numbers, text, true, false, null, generic binary, documents and arrays.
+pub(super) struct PlainDocument(pub(super) RawDocumentBuf);
+
+impl<'de> Deserialize<'de> for PlainDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Plain::deserialize(deserializer)? {
+            Plain(RawBson::Document(document)) => Ok(Self(document)),
+            Plain(_) => Err(Error::custom("expected what bson shows as a document")),
+        }
+    }
+}
+
+struct Plain(RawBson);
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
