@@ -22,13 +22,13 @@ struct Plain(RawBson);
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Shown).map(Self)
+        deserializer.deserialize_any(Recorder).map(Self)
     }
 }
 
-struct Shown;
+struct Recorder;
 
-impl<'de> Visitor<'de> for Shown {
+impl<'de> Visitor<'de> for Recorder {
     type Value = RawBson;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
