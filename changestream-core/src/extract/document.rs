@@ -1,7 +1,7 @@
 //! Decodes a document to a type, as bson does. The fields are walked over by this crate, which is cheaper, and the values that are ignored
 //! are not looked into; bson is asked for those that are not plain.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, ops::Range};
 
 use bson::{DateTime, RawBsonRef, RawDeserializer, error::Error};
 use bumpalo::Bump;
@@ -50,12 +50,7 @@ impl<'de> Value<'_, 'de> {
 
     /// What is in a document or an array.
     fn parts(self) -> Result<Parts<'de>, Error> {
-        Ok(Parts {
-            bytes: self.bytes,
-            fields: Fields::within(self.bytes, self.field.value.clone())?,
-            field: None,
-            made: self.made,
-        })
+        Parts::within(self.bytes, self.field.value.clone(), self.made)
     }
 
     /// Has bson deserialize it.
@@ -66,15 +61,15 @@ impl<'de> Value<'_, 'de> {
         }
     }
 
-    /// What bson shows of a value that is not plain.
-    fn shown(self) -> Result<Shown<'de>, Error> {
-        let parts = match self.field.read(self.bytes) {
+    /// What bson shows of a value that is not plain, of which this was read.
+    fn shown(self, read: Option<RawBsonRef<'de>>) -> Result<Shown<'de>, Error> {
+        let parts = match read {
             Some(RawBsonRef::Binary(value)) => return Ok(Shown::Bytes(value.bytes)),
             Some(RawBsonRef::DateTime(value)) => self.date_in_plain(value)?,
             _ => {
                 let PlainDocument(document) = self.of_bson(PhantomData)?;
                 let document = self.made.alloc_slice_copy(document.as_bytes());
-                Parts::of(document, self.made)?
+                Parts::within(document, 0..document.len(), self.made)?
             }
         };
         Ok(Shown::Fields(parts))
@@ -86,10 +81,8 @@ impl<'de> Value<'_, 'de> {
         let length = (millis.len() as i32 + 1).to_le_bytes();
         let text = [&length, millis.as_bytes(), b"\0"].concat();
         let number = document_of(STRING, b"$numberLong", &text, self.made);
-        Parts::of(
-            document_of(DOCUMENT, b"$date", number, self.made),
-            self.made,
-        )
+        let document = document_of(DOCUMENT, b"$date", number, self.made);
+        Parts::within(document, 0..document.len(), self.made)
     }
 
     /// A document of this field and no other.
@@ -172,7 +165,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
             Some(RawBsonRef::Boolean(value)) => visitor.visit_bool(value),
             Some(RawBsonRef::String(value)) => visitor.visit_borrowed_str(value),
             Some(RawBsonRef::Null) => visitor.visit_unit(),
-            _ => match self.shown()? {
+            read => match self.shown(read)? {
                 Shown::Bytes(value) => visitor.visit_borrowed_bytes(value),
                 Shown::Fields(parts) => visitor.visit_map(parts),
             },
@@ -244,11 +237,11 @@ struct Parts<'de> {
 }
 
 impl<'de> Parts<'de> {
-    /// What is in a document.
-    fn of(document: &'de [u8], made: &'de Bump) -> Result<Self, Error> {
+    /// Of the document, or the array, at `place` in `bytes`.
+    fn within(bytes: &'de [u8], place: Range<usize>, made: &'de Bump) -> Result<Self, Error> {
         Ok(Self {
-            bytes: document,
-            fields: Fields::of(document)?,
+            bytes,
+            fields: Fields::within(bytes, place)?,
             field: None,
             made,
         })
