@@ -41,6 +41,27 @@
 //! your own.
 //! The signatures decide which documents the server is asked for.
 //!
+//! The text of a document is not copied where the type borrows it: an argument with the lifetime `'_` borrows from the
+//! event for as long as the handler runs ([`BorrowFromChange`]).
+//!
+//! ```
+//! use changestream::prelude::*;
+//! use serde::Deserialize;
+//!
+//! #[derive(Debug, Deserialize)]
+//! struct Order<'a> {
+//!     status: &'a str,
+//! }
+//!
+//! #[on_change(coll = "orders")]
+//! async fn noted(change: Change<Order<'_>>) -> Result<(), HandlerError> {
+//!     let status = change.full_document().map(|order| order.status);
+//!     println!("{} {status:?}", change.operation());
+//!     Ok(())
+//! }
+//! # let _: Vec<HandlerSpec<()>> = handlers![noted];
+//! ```
+//!
 //! # Projection
 //!
 //! With [`RuntimeBuilder::projection`] and [`Projection::Fields`], the server sends of these documents only the

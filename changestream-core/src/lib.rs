@@ -40,6 +40,11 @@ mod replay;
 mod route;
 mod running;
 mod runtime;
+/// What `#[on_change]` writes calls of.
+#[doc(hidden)]
+pub mod borrowing {
+    pub use crate::handler::borrowing::{each, items, scratch};
+}
 /// What the sink of MongoDB does as the stores here do.
 #[doc(hidden)]
 pub mod server {
@@ -74,8 +79,8 @@ pub use event::{
     TruncatedArray, UpdateDescription,
 };
 pub use extract::{
-    Change, FromBatch, FromChange, FullDocument, Need, Needs, PreImage, Reads, Rejection, State,
-    Transaction,
+    BorrowFromChange, Change, FromBatch, FromChange, FullDocument, Need, Needs, PreImage, Reads,
+    Rejection, Scratch, State, Transaction,
 };
 pub use filter::{FieldPath, Filter, InvalidPath};
 pub use gap::{Gap, GapKind};

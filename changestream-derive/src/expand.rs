@@ -7,7 +7,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{LitStr, Meta, spanned::Spanned};
 
 use crate::{
-    bounds,
+    call, checks,
     model::{Operation, Spec},
     signature::{Function, is_cfg},
 };
@@ -17,27 +17,41 @@ use crate::{
 /// A braced struct lives among the types only, which leaves the function callable under the same name.
 pub(crate) fn registration(function: &Function, spec: &Spec) -> TokenStream {
     let handler = function.ident();
-    let bounds = function.extractors().map(|(ty, extractor)| {
-        let extractor = extractor.ident();
-        quote_spanned!(ty.span()=> #ty: ::changestream::#extractor<__S>,)
-    });
+    let bounds = bounds(function);
     let name = &spec.name;
     let settings = settings(spec);
+    let called = match function.borrows() {
+        true => quote!(#handler {}),
+        false => handler.to_token_stream(),
+    };
     let new = match &spec.batch {
-        None => quote!(new(#name, #handler)),
+        None => quote!(new(#name, #called)),
         Some(limits) => {
             let max = Literal::u32_unsuffixed(limits.max);
             let within = millis(limits.within);
-            quote!(batch(#name, #max, #within, #handler))
+            quote!(batch(#name, #max, #within, #called))
         }
     };
     let body = quote!(::changestream::HandlerSpec::#new #settings);
     let attributes = shared_attributes(function);
-    let checks = bounds::checks(function);
+    let checks = checks::checks(function);
     let checks =
         checks.map(|check| quote!(#attributes #[allow(deprecated)] const _: () = { #check };));
-    let registration = item(function, &quote!(#(#bounds)*), &body);
-    quote!(#(#checks)* #registration)
+    let registration = item(function, &bounds, &body);
+    let call = function.borrows().then(|| {
+        let implementation = call::implementation(function, &bounds);
+        quote!(#attributes #[allow(deprecated)] #implementation)
+    });
+    quote!(#(#checks)* #registration #call)
+}
+
+/// What the arguments have to be that have to do with the state.
+fn bounds(function: &Function) -> TokenStream {
+    let bounds = function.owned_extractors().map(|(ty, extractor)| {
+        let extractor = extractor.ident();
+        quote_spanned!(ty.span()=> #ty: ::changestream::#extractor<__S>,)
+    });
+    bounds.collect()
 }
 
 /// The same for a function that cannot be a handler: it stands in for the real one, so that `handlers!`

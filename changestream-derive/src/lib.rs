@@ -2,7 +2,8 @@
 
 use proc_macro::TokenStream;
 
-mod bounds;
+mod call;
+mod checks;
 mod expand;
 mod model;
 mod on_change;

@@ -3,8 +3,8 @@
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::{
-    Attribute, Error, FnArg, LitStr, PathSegment, Result, ReturnType, Safety, Signature, Type,
-    Visibility,
+    Attribute, Error, FnArg, GenericParam, LitStr, PathSegment, Result, ReturnType, Safety,
+    Signature, Type, Visibility,
     ext::IdentExt,
     parse::{Parse, ParseStream},
 };
@@ -29,9 +29,17 @@ pub(crate) struct Function {
 pub(crate) enum Extractor {
     FromChange,
     FromBatch,
+    BorrowFromChange,
 }
 
 impl Extractor {
+    fn of_change(ty: &Type) -> Self {
+        match borrow(ty.to_token_stream()) {
+            Some(_) => Self::BorrowFromChange,
+            None => Self::FromChange,
+        }
+    }
+
     pub(crate) fn ident(self) -> Ident {
         format_ident!("{self:?}")
     }
@@ -103,10 +111,22 @@ impl Function {
     /// The types that have to be extractors, and of what: the arguments, but for the `Vec` of a batch, whose items do.
     pub(crate) fn extractors(&self) -> impl Iterator<Item = (&Type, Extractor)> {
         self.arguments().map(|argument| match vec_item(argument) {
-            Some(item) if self.is_batch => (item, Extractor::FromChange),
+            Some(item) if self.is_batch => (item, Extractor::of_change(item)),
             _ if self.is_batch => (argument, Extractor::FromBatch),
-            _ => (argument, Extractor::FromChange),
+            _ => (argument, Extractor::of_change(argument)),
         })
+    }
+
+    /// Those that may depend on the state.
+    pub(crate) fn owned_extractors(&self) -> impl Iterator<Item = (&Type, Extractor)> {
+        self.extractors()
+            .filter(|(_, extractor)| *extractor != Extractor::BorrowFromChange)
+    }
+
+    /// Whether an argument borrows from the event.
+    pub(crate) fn borrows(&self) -> bool {
+        let mut extractors = self.extractors();
+        extractors.any(|(_, extractor)| extractor == Extractor::BorrowFromChange)
     }
 
     pub(crate) fn output(&self) -> Option<&Type> {
@@ -229,8 +249,12 @@ impl Function {
             report(abi.extern_token.span, "a handler cannot be `extern`");
         }
         if !signature.generics.params.is_empty() {
-            let message =
-                "a handler cannot be generic, since it is one function: write the types out";
+            let is_lifetime = |param: &GenericParam| matches!(param, GenericParam::Lifetime(_));
+            let mend = match signature.generics.params.iter().all(is_lifetime) {
+                true => "write `'_` for the lifetime",
+                false => "write the types out",
+            };
+            let message = format!("a handler cannot be generic, since it is one function: {mend}");
             errors.push(Error::new_spanned(&signature.generics, message));
         }
     }
@@ -250,8 +274,10 @@ impl Function {
                 let owned = reference.elem.to_token_stream();
                 let message = format!("a handler owns its arguments: take `{owned}`");
                 errors.push(Error::new_spanned(reference, message));
-            } else if let Some(borrow) = borrow(argument.to_token_stream()) {
-                let message = "a handler owns its arguments: take an owned type";
+            } else if !may_borrow(argument, self.is_batch)
+                && let Some(borrow) = borrow(argument.to_token_stream())
+            {
+                let message = "a handler borrows from the event alone: take an owned type";
                 errors.push(Error::new(borrow, message));
             }
         }
@@ -302,6 +328,14 @@ impl Function {
 fn is_of_batch(ty: &Type) -> bool {
     let last = path(ty).and_then(|path| path.segments.last());
     last.is_some_and(|last| last.ident == "State" || last.ident == "Attempt")
+}
+
+/// Whether the argument is of the event, as far as one can see.
+fn may_borrow(ty: &Type, is_batch: bool) -> bool {
+    match is_batch {
+        true => vec_item(ty).is_some(),
+        false => !is_of_batch(ty),
+    }
 }
 
 /// Whether the attribute makes what it is on conditional.

@@ -1,6 +1,6 @@
 //! Types as they are written.
 
-use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{GenericArgument, Path, PathArguments, Type};
 
@@ -57,11 +57,17 @@ pub(crate) fn is_other(path: &Path) -> bool {
     others.iter().any(|other| last.ident == other)
 }
 
+const FUNCTIONS: [&str; 4] = ["fn", "Fn", "FnMut", "FnOnce"];
+
 /// The first borrow in a type that is not `'static`; those of `fn(&str) -> &str` are none.
 pub(crate) fn borrow(tokens: TokenStream) -> Option<Span> {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         match token {
+            // The lifetimes in its parentheses are its own.
+            TokenTree::Ident(word) if FUNCTIONS.iter().any(|function| word == function) => {
+                tokens.next_if(|token| matches!(token, TokenTree::Group(_)));
+            }
             TokenTree::Punct(dash) if dash.as_char() == '-' => {
                 tokens.next();
                 tokens.next_if(
@@ -82,7 +88,7 @@ pub(crate) fn borrow(tokens: TokenStream) -> Option<Span> {
                     return Some(name.span());
                 }
             }
-            TokenTree::Group(group) if group.delimiter() != Delimiter::Parenthesis => {
+            TokenTree::Group(group) => {
                 if let Some(span) = borrow(group.stream()) {
                     return Some(span);
                 }

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod batches;
+mod borrowed;
 mod cancellation;
 mod checkpoints;
 mod cloudevents;

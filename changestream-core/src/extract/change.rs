@@ -1,8 +1,8 @@
 use std::time::SystemTime;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
+use super::{BorrowFromChange, Need, Needs, Reads, Rejection, Scratch, full_document::decode};
 use crate::{
     event::{
         ClusterTime, DocumentKey, EventId, Namespace, Operation, RawChange, UpdateDescription,
@@ -83,7 +83,7 @@ impl<T> Change<T> {
     }
 }
 
-impl<S, T: DeserializeOwned + Send> FromChange<S> for Change<T> {
+impl<'r, T: Deserialize<'r> + Send> BorrowFromChange<'r> for Change<T> {
     const NEEDS: Needs = Needs::NONE
         .full_document(Need::Optional)
         .pre_image(Need::Optional);
@@ -92,16 +92,19 @@ impl<S, T: DeserializeOwned + Send> FromChange<S> for Change<T> {
         Reads::NONE.full_document::<T>().pre_image::<T>()
     }
 
-    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+    fn borrow_from_change(
+        request: &'r ChangeRequest,
+        scratch: &'r Scratch,
+    ) -> Result<Self, Rejection> {
         let raw = request.change();
         let full_document = raw.full_document();
         let pre_image = raw.pre_image();
         Ok(Self {
             full_document: full_document
-                .map(|document| decode("the full document", document))
+                .map(|document| decode("the full document", document, scratch))
                 .transpose()?,
             pre_image: pre_image
-                .map(|document| decode("the pre-image", document))
+                .map(|document| decode("the pre-image", document, scratch))
                 .transpose()?,
             document_key: raw.document_key(),
             update: raw.update_description(),

@@ -7,7 +7,7 @@ use bson::{DateTime, RawBsonRef, RawDeserializer, error::Error};
 use bumpalo::Bump;
 use serde::{
     de::{
-        DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer,
+        Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer,
         MapAccess, SeqAccess, Visitor, value::BorrowedStrDeserializer,
     },
     forward_to_deserialize_any,
@@ -16,7 +16,11 @@ use serde::{
 use super::plain::PlainDocument;
 use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID, STRING};
 
-pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
+/// In `made` is what `T` is decoded by way of, and may borrow from.
+pub(super) fn from_document<'de, T: Deserialize<'de>>(
+    document: &'de [u8],
+    made: &'de Bump,
+) -> Result<T, Error> {
     let whole = Field {
         element_type: DOCUMENT,
         name: b"",
@@ -25,7 +29,7 @@ pub(super) fn from_document<T: DeserializeOwned>(document: &[u8]) -> Result<T, E
     T::deserialize(Value {
         bytes: document,
         field: &whole,
-        made: &Bump::new(),
+        made,
     })
 }
 
@@ -309,7 +313,10 @@ mod tests {
         Regex, Timestamp, Uuid, cstr, doc, oid::ObjectId, rawdoc, serde_helpers::HumanReadable,
         spec::BinarySubtype,
     };
-    use serde::{Deserialize, de::IgnoredAny};
+    use serde::{
+        Deserialize,
+        de::{DeserializeOwned, IgnoredAny},
+    };
 
     use super::*;
 
@@ -515,9 +522,13 @@ mod tests {
         }
     }
 
+    fn owned<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
+        from_document(document, &Bump::new())
+    }
+
     fn same_as_of_bson<T: DeserializeOwned + Debug + PartialEq>(document: &RawDocumentBuf) -> bool {
         let bytes = document.as_bytes();
-        let ours = from_document::<T>(bytes).map_err(|error| error.to_string());
+        let ours = owned::<T>(bytes).map_err(|error| error.to_string());
         let theirs = bson::deserialize_from_slice::<T>(bytes).map_err(|error| error.to_string());
         assert_eq!(ours, theirs);
         ours.is_ok()
@@ -644,7 +655,7 @@ mod tests {
         let flag = RawDocumentBuf::from_bytes(flag).expect("a document");
         assert!(!same_as_of_bson::<Of<bool>>(&flag));
         let name = malformed(&rawdoc! { "??": 1, "kept": 1 });
-        assert!(from_document::<Kept>(name.as_bytes()).is_err());
+        assert!(owned::<Kept>(name.as_bytes()).is_err());
     }
 
     #[test]
@@ -652,7 +663,7 @@ mod tests {
         let document = malformed(&rawdoc! {
             "ignored": "??", "value": [{ "ignored": ["??"], "kept": 1 }],
         });
-        let decoded = from_document::<Of<Vec<Kept>>>(document.as_bytes());
+        let decoded = owned::<Of<Vec<Kept>>>(document.as_bytes());
         let value = vec![Kept { kept: 1 }];
         assert_eq!(decoded.ok(), Some(Of { value }));
     }

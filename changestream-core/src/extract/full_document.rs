@@ -1,10 +1,11 @@
 use std::any::type_name;
 
 use bson::RawDocument;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use super::{
-    FromChange, Need, Needs, Reads, Rejection, document::from_document, wrong_field::wrong_field,
+    BorrowFromChange, Need, Needs, Reads, Rejection, Scratch, document::from_document,
+    wrong_field::wrong_field,
 };
 use crate::handler::ChangeRequest;
 
@@ -21,31 +22,35 @@ use crate::handler::ChangeRequest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullDocument<T>(pub T);
 
-impl<S, T: DeserializeOwned + Send> FromChange<S> for FullDocument<T> {
+impl<'r, T: Deserialize<'r> + Send> BorrowFromChange<'r> for FullDocument<T> {
     const NEEDS: Needs = Needs::NONE.full_document(Need::Required);
 
     fn reads() -> Reads {
         Reads::NONE.full_document::<T>()
     }
 
-    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+    fn borrow_from_change(
+        request: &'r ChangeRequest,
+        scratch: &'r Scratch,
+    ) -> Result<Self, Rejection> {
         match request.change().full_document() {
-            Some(document) => decode("the full document", document).map(Self),
+            Some(document) => decode("the full document", document, scratch).map(Self),
             None => Err(Rejection::absent("the event has no full document")),
         }
     }
 }
 
-pub(super) fn decode<T: DeserializeOwned>(
+pub(super) fn decode<'de, T: Deserialize<'de>>(
     what: &str,
-    document: &RawDocument,
+    document: &'de RawDocument,
+    Scratch(made): &'de Scratch,
 ) -> Result<T, Rejection> {
     let rejected = |error| {
         undecodable(what, type_name::<T>(), document, error, &|part| {
-            from_document::<T>(part).err()
+            from_document::<T>(made.alloc_slice_copy(part), made).err()
         })
     };
-    from_document(document.as_bytes()).map_err(rejected)
+    from_document(document.as_bytes(), made).map_err(rejected)
 }
 
 /// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding again, which
@@ -86,7 +91,8 @@ mod tests {
     #[test]
     fn the_wrong_field_is_named_and_its_value_is_not() {
         let document = rawdoc! { "items": [{ "quantity": 1 }, { "quantity": "secret" }] };
-        let rejection = decode::<Order>("the full document", &document).expect_err("no number");
+        let rejection = decode::<Order>("the full document", &document, &Scratch::default());
+        let rejection = rejection.expect_err("no number");
         let message = rejection.to_string();
         assert!(
             message.ends_with("Order` at `items[1].quantity` does not decode"),

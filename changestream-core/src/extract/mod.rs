@@ -1,6 +1,7 @@
 //! Extractors: the types a handler's arguments can have, and what each asks of the server.
 
 mod batch;
+mod borrow;
 mod change;
 mod document;
 mod full_document;
@@ -17,6 +18,7 @@ mod transaction;
 mod wrong_field;
 
 pub use batch::FromBatch;
+pub use borrow::{BorrowFromChange, Scratch};
 pub use change::Change;
 pub use full_document::FullDocument;
 pub use needs::{Need, Needs};

@@ -1,6 +1,6 @@
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
-use super::{FromChange, Need, Needs, Reads, Rejection, full_document::decode};
+use super::{BorrowFromChange, Need, Needs, Reads, Rejection, Scratch, full_document::decode};
 use crate::handler::ChangeRequest;
 
 /// The document before the change, decoded.
@@ -12,16 +12,19 @@ use crate::handler::ChangeRequest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreImage<T>(pub T);
 
-impl<S, T: DeserializeOwned + Send> FromChange<S> for PreImage<T> {
+impl<'r, T: Deserialize<'r> + Send> BorrowFromChange<'r> for PreImage<T> {
     const NEEDS: Needs = Needs::NONE.pre_image(Need::Required);
 
     fn reads() -> Reads {
         Reads::NONE.pre_image::<T>()
     }
 
-    fn from_change(request: &ChangeRequest, _state: &S) -> Result<Self, Rejection> {
+    fn borrow_from_change(
+        request: &'r ChangeRequest,
+        scratch: &'r Scratch,
+    ) -> Result<Self, Rejection> {
         match request.change().pre_image() {
-            Some(document) => decode("the pre-image", document).map(Self),
+            Some(document) => decode("the pre-image", document, scratch).map(Self),
             None => Err(Rejection::absent("the event has no pre-image")),
         }
     }

@@ -9,8 +9,8 @@ mod tests;
 use std::{fmt, marker::PhantomData};
 
 use serde::{
-    Deserializer,
-    de::{DeserializeOwned, DeserializeSeed, Error, MapAccess, Visitor},
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, Visitor},
     forward_to_deserialize_any,
 };
 
@@ -21,7 +21,7 @@ use super::document::is_order_to_bson;
 /// They are known of structs with a derived `Deserialize`, of newtypes and `Option`s of those, and of what
 /// deserializes by way of one. A struct with `flatten` takes every field, one with `deny_unknown_fields` objects to
 /// some, and of an adjacently tagged enum the order of the fields counts.
-pub(super) fn fields<T: DeserializeOwned>() -> Option<&'static [&'static str]> {
+pub(super) fn fields<'de, T: Deserialize<'de>>() -> Option<&'static [&'static str]> {
     match T::deserialize(Probe) {
         Err(Answer::Fields(fields)) => Some(fields),
         _ => None,

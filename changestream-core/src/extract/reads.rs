@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use super::probe;
 use crate::filter::FieldPath;
@@ -70,14 +70,14 @@ impl Reads {
     /// Of a struct with a derived `Deserialize` that is its fields, and each of them whole, whatever is nested in it.
     /// Of what is no such struct, flattens another one or denies unknown fields, it is every field.
     #[must_use]
-    pub fn full_document<T: DeserializeOwned>(mut self) -> Self {
+    pub fn full_document<'de, T: Deserialize<'de>>(mut self) -> Self {
         self.full_document = self.full_document.and(Fields::of::<T>());
         self
     }
 
     /// The same of the document before the change.
     #[must_use]
-    pub fn pre_image<T: DeserializeOwned>(mut self) -> Self {
+    pub fn pre_image<'de, T: Deserialize<'de>>(mut self) -> Self {
         self.pre_image = self.pre_image.and(Fields::of::<T>());
         self
     }
@@ -105,7 +105,7 @@ impl Reads {
 impl Fields {
     pub(crate) const NONE: Self = Self::Named(BTreeSet::new());
 
-    fn of<T: DeserializeOwned>() -> Self {
+    fn of<'de, T: Deserialize<'de>>() -> Self {
         match probe::fields::<T>() {
             Some(names) if names.iter().all(|name| is_plain(name)) => {
                 Self::Named(names.iter().map(|name| (*name).to_owned()).collect())

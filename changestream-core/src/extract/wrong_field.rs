@@ -66,6 +66,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bson::{RawDocumentBuf, rawdoc};
+    use bumpalo::Bump;
     use serde::{Deserialize, de::DeserializeOwned};
 
     use super::*;
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn found<T: DeserializeOwned>(document: &RawDocumentBuf) -> Option<String> {
-        let again = |part: &[u8]| from_document::<T>(part).err();
+        let again = |part: &[u8]| from_document::<T>(part, &Bump::new()).err();
         let error = again(document.as_bytes())?;
         wrong_field(document.as_bytes(), &error, &again)
     }

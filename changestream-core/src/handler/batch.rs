@@ -79,20 +79,25 @@ impl_batch_handler!(; A B);
 impl_batch_handler!(A; B);
 impl_batch_handler!(A B;);
 
-/// All items, or those that cannot be had.
 fn extract<C: FromChange<S>, S>(
     request: &ChangeRequest,
     state: &S,
 ) -> Result<Vec<C>, HandlerError> {
     let mut one = request.clone();
     one.batch = None;
-    let (mut items, mut rejected) = (Vec::new(), Vec::new());
-    for (place, change) in request.changes().enumerate() {
+    all(request.changes().map(|change| {
         one.change = change.clone();
-        let item = match change.is_header_only() {
-            true => Err(HandlerError::oversize()),
-            false => C::from_change(&one, state).map_err(HandlerError::from),
-        };
+        one.check_whole()?;
+        Ok(C::from_change(&one, state)?)
+    }))
+}
+
+/// All items, or those that cannot be had.
+pub(super) fn all<C>(
+    extracted: impl Iterator<Item = Result<C, HandlerError>>,
+) -> Result<Vec<C>, HandlerError> {
+    let (mut items, mut rejected) = (Vec::new(), Vec::new());
+    for (place, item) in extracted.enumerate() {
         match item {
             Ok(item) => items.push(item),
             Err(error) => rejected.push((place, error)),

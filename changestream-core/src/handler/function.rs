@@ -57,9 +57,7 @@ macro_rules! impl_handler {
                 state: &S,
             ) -> impl Future<Output = Result<Vec<Message>, HandlerError>> + Send + 'static + use<F, Fut, O, E, S, $($argument,)*> {
                 let running = (|| {
-                    if request.change().is_header_only() {
-                        return Err(HandlerError::oversize());
-                    }
+                    request.check_whole()?;
                     $(let $argument = $argument::from_change(&request, state)?;)*
                     Ok::<_, HandlerError>(self($($argument),*))
                 })();

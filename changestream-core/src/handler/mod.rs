@@ -1,6 +1,7 @@
 //! Handlers: functions of extractors, and how each is set up.
 
 mod batch;
+pub(crate) mod borrowing;
 mod boxed;
 mod error;
 mod function;

@@ -104,6 +104,14 @@ impl ChangeRequest {
         &self.handler
     }
 
+    /// An error where the event is without its documents.
+    pub(super) fn check_whole(&self) -> Result<(), HandlerError> {
+        match self.change.is_header_only() {
+            true => Err(HandlerError::oversize()),
+            false => Ok(()),
+        }
+    }
+
     /// Which attempt this is.
     pub fn attempt(&self) -> Attempt {
         self.attempt

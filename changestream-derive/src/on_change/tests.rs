@@ -405,7 +405,7 @@ fn owned_arguments_may_hold_static_references() {
         quote!(&'static App),
         quote!(fn(&str) -> &str),
         quote!(Box<dyn Fn(&str)>),
-        quote!([u8; 3]),
+        quote!((fn(&str), [u8; 3])),
     ] {
         assert_eq!(
             errors_of(quote!(), function(good.clone())),
@@ -417,6 +417,7 @@ fn owned_arguments_may_hold_static_references() {
         quote!(&App),
         quote!(App<'_>),
         quote!([&str; 2]),
+        quote!((&str, u8)),
         quote!(&mut App),
     ] {
         assert_eq!(errors_of(quote!(), function(bad.clone())).len(), 1, "{bad}");

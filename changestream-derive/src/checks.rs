@@ -21,7 +21,7 @@ pub(crate) fn checks(function: &Function) -> impl Iterator<Item = TokenStream> {
 }
 
 fn arguments(function: &Function, state: &Type) -> TokenStream {
-    let checks = function.extractors().map(|(ty, extractor)| {
+    let checks = function.owned_extractors().map(|(ty, extractor)| {
         let extractor = extractor.ident();
         let call = quote_spanned!(ty.span()=> argument::<#ty, #state>(););
         quote!({
