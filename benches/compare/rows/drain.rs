@@ -1,14 +1,41 @@
 use std::hint::black_box;
 
 use bson::{Document, RawDocumentBuf};
+use changestream::prelude::*;
+use serde::Deserialize;
 
 use crate::{
     backlog::Backlog,
     comparison::{Bound, Comparison, Contestant, Target},
     driver,
     measure::Measure,
-    sdk,
+    sdk::{self, Handled, Seen},
 };
+
+/// An item whose text is not copied, which the driver's stream has no way to give.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct BorrowedItem<'a> {
+    #[serde(rename = "_id")]
+    id: u64,
+    sku: &'a str,
+    name: &'a str,
+    category: &'a str,
+    price: f64,
+    quantity: i32,
+    status: &'a str,
+    description: &'a str,
+}
+
+#[on_change(coll = "items", op = "insert")]
+async fn item_borrowed(
+    FullDocument(item): FullDocument<BorrowedItem<'_>>,
+    State(seen): State<Seen>,
+) -> Handled {
+    black_box(item.quantity);
+    seen.one();
+    Ok(())
+}
 
 pub(crate) fn comparison(events: u64) -> Comparison {
     Comparison {
@@ -20,6 +47,9 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         contestants: vec![
             Contestant::new("driver, typed", driver::typed),
             Contestant::new("changestream", sdk::typed),
+            Contestant::new("changestream, borrowed", |job| {
+                sdk::drain(job, handlers![item_borrowed], |builder| builder)
+            }),
             Contestant::new("driver, Document", |job| {
                 driver::drain(job, async |item: Document| {
                     black_box(item.get_i32("quantity").ok());
