@@ -54,8 +54,15 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
     for (name, y) in level {
         series.insert(name, vec![(least, y), (most, y)]);
     }
-    let top = series.values().flatten().map(|(_, y)| *y);
-    let top = top.fold(0.0, f64::max) * 1.1;
+    let points = series.values().flatten();
+    let highest = points.max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let (highest, top) = highest.map_or((most, 0.0), |(x, y)| (*x, y * 1.1));
+    // Where it covers nothing.
+    let legend = if highest == least {
+        SeriesLabelPosition::UpperRight
+    } else {
+        SeriesLabelPosition::UpperLeft
+    };
 
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
@@ -91,7 +98,7 @@ fn draw_one(plot: Plot, outcomes: &[&Outcome], file: &Path) -> Result<()> {
         .label_font(FONT)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(legend)
         .draw()?;
     root.present()?;
     Ok(())

@@ -1,4 +1,4 @@
-//! How cost grows, one plot each: with handlers, with the size of events, with lanes.
+//! How cost grows, one plot each: with handlers, with the size of events, with lanes, with lag.
 
 use changestream::prelude::*;
 
@@ -16,9 +16,13 @@ const SIZES: [usize; 3] = [220, 2 << 10, 20 << 10];
 /// With the share of the backlog that they get: with one lane it takes as long as the driver's loop.
 const LANES: [(usize, u64); 4] = [(1, SHARE), (4, SHARE / 4), (16, SHARE / 16), (64, 1)];
 
+/// In percent of the backlog.
+const LAGS: [u64; 4] = [1, 10, 100, 400];
+
 pub(crate) fn comparisons(events: u64) -> Vec<Comparison> {
     let mut all = vec![handlers(events), lanes(events)];
     all.extend(SIZES.map(|bytes| size(events, bytes)));
+    all.extend(LAGS.map(|percent| lag(events, percent)));
     all
 }
 
@@ -114,6 +118,33 @@ fn lanes(events: u64) -> Comparison {
             file: "rate-by-lanes",
             x: "lanes",
             y: Measure::EventsPerSecond,
+        }),
+    }
+}
+
+fn lag(events: u64, percent: u64) -> Comparison {
+    let behind = (events * percent / 100).max(1);
+    Comparison {
+        name: format!("growth-lag-{percent}"),
+        about: format!("{behind} inserts of about 220 bytes behind"),
+        receiver: None,
+        backlog: Backlog::PLAIN,
+        events: behind,
+        contestants: vec![
+            Contestant::new("driver, typed", driver::typed).at("driver, typed", behind as f64),
+            Contestant::new("changestream", sdk::typed).at("changestream", behind as f64),
+        ],
+        columns: vec![
+            Measure::EventsPerSecond,
+            Measure::ClientCpu,
+            Measure::ServerCpu,
+            Measure::PeakMemory,
+        ],
+        targets: Vec::new(),
+        plot: Some(Plot {
+            file: "cpu-by-lag",
+            x: "events behind",
+            y: Measure::ClientCpu,
         }),
     }
 }
