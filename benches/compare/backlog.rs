@@ -18,6 +18,8 @@ const CHUNK: usize = 10_000;
 pub(crate) enum Backlog {
     /// Nothing: the contestants write themselves.
     Empty,
+    /// Nothing: each contestant runs while something is written (`live.rs`).
+    Live,
     /// Inserts spread over so many collections, each of about so many bytes.
     Inserts { collections: usize, bytes: usize },
     /// Inserts into one collection of documents with 40 fields, about 1,600 bytes.
@@ -47,7 +49,7 @@ impl Backlog {
         database.create_collection(END).await?;
         let count = match self {
             Self::Empty => 0,
-            Self::Wide => 1,
+            Self::Live | Self::Wide => 1,
             Self::Inserts { collections, .. } | Self::Updates { collections, .. } => collections,
         };
         for n in 0..count {
@@ -57,13 +59,12 @@ impl Backlog {
                 insert(&database, items).await?;
             }
         }
-        let ping = database.run_command(doc! { "ping": 1 }).await?;
-        let start = ping.get_timestamp("operationTime")?;
+        let start = operation_time(&database).await?;
         let numbers: Vec<_> = (0..events).collect();
         for numbers in numbers.chunks(CHUNK) {
             let numbers = numbers.iter().copied();
             match self {
-                Self::Empty => {}
+                Self::Empty | Self::Live => {}
                 Self::Wide => {
                     let items = database.collection::<Document>(&collection(0));
                     let write = items.insert_many(numbers.map(wide));
@@ -84,6 +85,12 @@ impl Backlog {
             .await?;
         Ok(start)
     }
+}
+
+/// The time before whatever is written next.
+pub(crate) async fn operation_time(database: &Database) -> Result<Timestamp> {
+    let ping = database.run_command(doc! { "ping": 1 }).await?;
+    Ok(ping.get_timestamp("operationTime")?)
 }
 
 fn wide(n: u64) -> Document {

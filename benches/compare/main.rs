@@ -7,6 +7,7 @@
 mod backlog;
 mod comparison;
 mod driver;
+mod live;
 mod machine;
 mod measure;
 mod plot;
@@ -22,6 +23,7 @@ use clap::Parser;
 use mongodb::Client;
 
 use crate::{
+    backlog::Backlog,
     comparison::{Comparison, How, Job, Task},
     machine::Versions,
     measure::Measure,
@@ -104,14 +106,19 @@ async fn compare(
     let database = format!("changestream_bench_{}", std::process::id());
     client.database(&database).drop().await?;
     let events = comparison.events;
-    let start = comparison.backlog.write(client, &database, events).await?;
+    let mut start = comparison.backlog.write(client, &database, events).await?;
     let receiver = match comparison.receiver {
         Some(receiver) => Some(receiver.start().await?),
         None => None,
     };
     let mut figures = vec![Vec::new(); comparison.contestants.len()];
+    let live = matches!(comparison.backlog, Backlog::Live);
+    let mut written = 0;
     for run in 0..=runs {
         for (contestant, figures) in figures.iter_mut().enumerate() {
+            if live {
+                start = backlog::operation_time(&client.database(&database)).await?;
+            }
             let task = Task {
                 row,
                 comparison: comparison.name.clone(),
@@ -122,7 +129,14 @@ async fn compare(
                 receiver: receiver.as_ref().map(|running| running.uri.clone()),
                 events: (events / comparison.contestants[contestant].share).max(1),
             };
-            let measured = process::run(&comparison.contestants[contestant], &task)?;
+            let contestant = &comparison.contestants[contestant];
+            let measuring = process::run(contestant, &task, &comparison.columns);
+            let measured = if live {
+                let database = client.database(&database);
+                live::write_during(measuring, &database, &mut written).await?
+            } else {
+                measuring.await?
+            };
             if run > 0 {
                 figures.push(measured);
             }

@@ -5,12 +5,21 @@ use std::{
     process::{Command, Stdio},
 };
 
+use tokio::process;
+
 use crate::{
     Figures, Result,
     comparison::{Contestant, How, Task},
+    measure::Measure,
 };
 
-pub(crate) fn run(contestant: &Contestant, task: &Task) -> Result<Figures> {
+/// Of another program, these figures are asked.
+pub(crate) async fn run(
+    contestant: &Contestant,
+    task: &Task,
+    columns: &[Measure],
+) -> Result<Figures> {
+    let label = &contestant.label;
     let task = serde_json::to_string(task)?;
     let mut command = match &contestant.how {
         How::Here(_) => {
@@ -20,12 +29,21 @@ pub(crate) fn run(contestant: &Contestant, task: &Task) -> Result<Figures> {
         }
         How::Program(command) => command(),
     };
-    let output = command.arg(task).stderr(Stdio::inherit()).output()?;
+    command.arg(task).stderr(Stdio::inherit());
+    let mut command = process::Command::from(command);
+    let output = command.kill_on_drop(true).output().await?;
     if !output.status.success() {
-        return Err(format!("`{}` failed", contestant.label).into());
+        return Err(format!("`{label}` failed").into());
     }
     let printed = String::from_utf8(output.stdout)?;
     let figures = printed.lines().last().unwrap_or_default();
-    let figures = serde_json::from_str(figures);
-    Ok(figures.map_err(|error| format!("`{}` printed no figures: {error}", contestant.label))?)
+    let figures = serde_json::from_str::<Figures>(figures);
+    let figures = figures.map_err(|error| format!("`{label}` printed no figures: {error}"))?;
+    let missing = columns.iter().find(|column| !figures.contains_key(column));
+    match (&contestant.how, missing) {
+        (How::Program(_), Some(missing)) => {
+            Err(format!("`{label}` printed no {}", missing.title()).into())
+        }
+        _ => Ok(figures),
+    }
 }

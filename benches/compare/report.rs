@@ -166,7 +166,7 @@ impl Outcome {
 }
 
 fn print_line(label: &str, wide: usize, cells: impl Iterator<Item = String>) {
-    let cells = cells.map(|cell| format!("{cell:>30}"));
+    let cells = cells.map(|cell| format!(" {cell:>30}"));
     println!("{label:<wide$}{}", cells.collect::<String>());
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Row {
     Sinks,
     /// What a slow sink leaves to the others
     SlowSink,
-    /// How cost grows with handlers, size of events and lanes; for `--plots`
+    /// How cost grows with handlers, size of events, lanes and lag; for `--plots`
     Growth,
     /// Other ways to react to changes, as far as they were fetched
     Peers,
@@ -88,7 +88,7 @@ impl Row {
             Self::Sinks => sinks::comparisons(events),
             Self::SlowSink => vec![sinks::slow::comparison(events)],
             Self::Growth => growth::comparisons(events),
-            Self::Peers => vec![peers::comparison(events)?],
+            Self::Peers => peers::comparisons(events)?,
         })
     }
 }

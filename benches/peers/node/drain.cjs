@@ -11,7 +11,21 @@ class Item {
     this.quantity = document.quantity;
     this.status = document.status;
     this.description = document.description;
+    this.written = document.written;
   }
+}
+
+// In microseconds since the Unix epoch.
+function now() {
+  return (performance.timeOrigin + performance.now()) * 1e3;
+}
+
+// How long ago the events of the second half were written. The first one warms up.
+function fromWrite(ages) {
+  if (ages.length === 0) return {};
+  const half = ages.slice(ages.length / 2).sort((a, b) => a - b);
+  const at = (percent) => half[Math.floor((half.length * percent) / 100)];
+  return { from_write_p50: at(50), from_write_p99: at(99) };
 }
 
 async function main() {
@@ -26,10 +40,13 @@ async function main() {
   });
   let seen = 0;
   let quantity = 0;
+  const ages = [];
   await new Promise((resolve, reject) => {
     stream.on("error", reject);
     stream.on("change", async (change) => {
-      quantity += new Item(change.fullDocument).quantity;
+      const item = new Item(change.fullDocument);
+      quantity += item.quantity;
+      if (item.written !== undefined) ages.push(now() - item.written);
       seen += 1;
       if (seen === task.events) resolve();
     });
@@ -42,6 +59,7 @@ async function main() {
       events_per_second: task.events / seconds,
       client_cpu: (used.user + used.system) / task.events,
       peak_memory: process.resourceUsage().maxRSS / 1024,
+      ...fromWrite(ages),
     }),
   );
   process.exit(0);

@@ -4,10 +4,10 @@ use std::{
     env, fs,
     hint::black_box,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
@@ -44,6 +44,7 @@ struct Item {
     quantity: i32,
     status: String,
     description: String,
+    written: Option<f64>,
 }
 
 #[tokio::main]
@@ -71,11 +72,17 @@ async fn main() -> Result<()> {
     let output: Endpoint = serde_json::from_value(json!({ "null": null }))?;
     let seen = Arc::new(AtomicU64::new(0));
     let all = Arc::new(Notify::new());
+    let ages = Arc::new(Mutex::new(Vec::new()));
     let handler = {
         let (seen, all, events) = (seen, Arc::clone(&all), task.events);
+        let ages = Arc::clone(&ages);
         move |message: CanonicalMessage| {
             if let Ok(item) = message.parse::<Item>() {
                 black_box(item.quantity);
+                if let Some(written) = item.written {
+                    let mut ages = ages.lock().unwrap_or_else(PoisonError::into_inner);
+                    ages.push(now() - written);
+                }
                 if seen.fetch_add(1, Ordering::Relaxed) + 1 == events {
                     all.notify_one();
                 }
@@ -90,11 +97,20 @@ async fn main() -> Result<()> {
     all.notified().await;
     let (seconds, cpu) = (begin.elapsed().as_secs_f64(), cpu_micros()? - begin_cpu);
     drop(running);
-    let figures = json!({
+    let mut figures = json!({
         "events_per_second": task.events as f64 / seconds,
         "client_cpu": cpu as f64 / task.events as f64,
         "peak_memory": getrusage(UsageWho::RUSAGE_SELF)?.max_rss() as f64 / 1024.0,
     });
+    let mut ages = ages.lock().unwrap_or_else(PoisonError::into_inner);
+    let half = ages.len() / 2;
+    // The first half warms up.
+    let half = &mut ages[half..];
+    half.sort_by(f64::total_cmp);
+    if !half.is_empty() {
+        figures["from_write_p50"] = half[half.len() * 50 / 100].into();
+        figures["from_write_p99"] = half[half.len() * 99 / 100].into();
+    }
     println!("{figures}");
     std::process::exit(0)
 }
@@ -112,6 +128,12 @@ async fn token(uri: &str, task: &Task) -> Result<String> {
     let cursor = reply.get_document("cursor")?;
     let token = cursor.get_document("postBatchResumeToken")?;
     Ok(token.get_str("_data")?.to_owned())
+}
+
+/// In microseconds since the Unix epoch.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64() * 1e6)
 }
 
 fn cpu_micros() -> Result<i64> {

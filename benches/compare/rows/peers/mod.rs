@@ -1,5 +1,7 @@
 //! Other ways to react to changes, in `benches/peers/`. Each is a program that gets a task and prints figures.
 
+mod latency;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -16,26 +18,27 @@ use crate::{
     sdk,
 };
 
-pub(crate) fn comparison(events: u64) -> Result<Comparison> {
+pub(crate) fn comparisons(events: u64) -> Result<Vec<Comparison>> {
     let cache = cache_dir()?.join("peers");
+    Ok(vec![
+        drain(&cache, events),
+        latency::comparison(&cache, events),
+    ])
+}
+
+fn drain(cache: &Path, events: u64) -> Comparison {
     let mut contestants = vec![
         Contestant::new("driver, typed", driver::typed),
         Contestant::new("changestream", sdk::typed),
     ];
     let mut about = "the same drain in other ways: received, decoded to a type, counted".to_owned();
     for peer in PEERS {
-        if cache.join(peer.needs).exists() {
-            let cache = cache.clone();
-            let program = Contestant::program(peer.label, move || (peer.command)(&cache));
-            contestants.push(program.share(peer.share));
-        } else {
-            let (label, name) = (peer.label, peer.name);
-            about += &format!("; without {label}, which `benches/peers/fetch {name}` fetches");
-        }
+        let program = peer.contestant(cache, &mut about);
+        contestants.extend(program.map(|program| program.share(peer.share)));
     }
     let debezium = contestants.iter().position(|c| c.label == DEBEZIUM_TUNED);
     let targets = debezium.map(against_debezium).unwrap_or_default();
-    Ok(Comparison {
+    Comparison {
         name: "peers".into(),
         about,
         receiver: None,
@@ -49,7 +52,7 @@ pub(crate) fn comparison(events: u64) -> Result<Comparison> {
         ],
         targets,
         plot: None,
-    })
+    }
 }
 
 fn against_debezium(debezium: usize) -> Vec<Target> {
@@ -76,8 +79,22 @@ struct Peer {
     label: &'static str,
     /// What is in the cache once it was fetched.
     needs: &'static str,
+    /// Of a drain.
     share: u64,
     command: fn(&Path) -> Command,
+}
+
+impl Peer {
+    /// Nothing if it was not fetched, which is then said.
+    fn contestant(&'static self, cache: &Path, about: &mut String) -> Option<Contestant> {
+        let Self { name, label, .. } = self;
+        if cache.join(self.needs).exists() {
+            let cache = cache.to_owned();
+            return Some(Contestant::program(label, move || (self.command)(&cache)));
+        }
+        *about += &format!("; without {label}, which `benches/peers/fetch {name}` fetches");
+        None
+    }
 }
 
 const DEBEZIUM_TUNED: &str = "Debezium 3.6, tuned, warm";

@@ -1,0 +1,97 @@
+//! What is written while a contestant runs, so that it can tell how long ago.
+
+use std::{
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use mongodb::{Database, options::WriteConcern};
+use serde::{Deserialize, Serialize};
+use tokio::{select, time::interval};
+
+use crate::{
+    Figures, Result,
+    backlog::{Item, collection},
+    measure::Measure,
+};
+
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// Inserts 200 items in a second until the contestant is done, and counts them.
+pub(crate) async fn write_during<T>(
+    contestant: impl Future<Output = Result<T>>,
+    database: &Database,
+    written: &mut u64,
+) -> Result<T> {
+    let items = database.collection::<Timed>(&collection(0));
+    let mut contestant = pin!(contestant);
+    let mut clock = interval(PERIOD);
+    loop {
+        select! {
+            done = &mut contestant => return done,
+            _ = clock.tick() => {}
+        }
+        let insert = items.insert_one(Timed::new(*written));
+        insert.write_concern(WriteConcern::majority()).await?;
+        *written += 1;
+    }
+}
+
+/// An [`Item`] and when it was written.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Timed {
+    #[serde(rename = "_id")]
+    id: u64,
+    sku: String,
+    name: String,
+    category: String,
+    price: f64,
+    quantity: i32,
+    status: String,
+    description: String,
+    pub(crate) written: f64,
+}
+
+impl Timed {
+    fn new(id: u64) -> Self {
+        let item = Item::new(id, Item::LEAST_BYTES);
+        Self {
+            id,
+            sku: item.sku,
+            name: item.name,
+            category: item.category,
+            price: item.price,
+            quantity: item.quantity,
+            status: item.status,
+            description: item.description,
+            written: now(),
+        }
+    }
+}
+
+/// In microseconds since the Unix epoch: a double, which is a plain number in every JSON.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64() * 1e6)
+}
+
+/// How long ago each event was written when it was handled.
+#[derive(Default)]
+pub(crate) struct Ages(Vec<f64>);
+
+impl Ages {
+    pub(crate) fn note(&mut self, written: f64) {
+        self.0.push(now() - written);
+    }
+
+    /// Those of the second half. The first one warms up.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut ages = self.0[self.0.len() / 2..].to_vec();
+        ages.sort_by(f64::total_cmp);
+        let at = |percent: usize| ages[ages.len() * percent / 100];
+        Figures::from([
+            (Measure::FromWriteP50, at(50)),
+            (Measure::FromWriteP99, at(99)),
+        ])
+    }
+}
