@@ -14,7 +14,7 @@ use futures::stream;
 use tokio::task::yield_now;
 use tower::service_fn;
 
-use events::{Item, replies};
+use events::{Item, Text, replies};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -32,6 +32,18 @@ async fn item_inserted(FullDocument(item): FullDocument<Item>) -> Result<(), Han
     Ok(())
 }
 
+#[on_change(coll = "items", op = "insert")]
+async fn text_copied(FullDocument(text): FullDocument<Text<String>>) -> Result<(), HandlerError> {
+    divan::black_box(text);
+    Ok(())
+}
+
+#[on_change(coll = "items", op = "insert")]
+async fn text_borrowed(FullDocument(text): FullDocument<Text<&str>>) -> Result<(), HandlerError> {
+    divan::black_box(text);
+    Ok(())
+}
+
 #[on_change(coll = "items", op = "insert", to = "sink")]
 async fn item_sent(FullDocument(item): FullDocument<Item>) -> Result<Message, HandlerError> {
     divan::black_box(item.price * f64::from(item.quantity));
@@ -43,6 +55,22 @@ fn whole_stack(bencher: Bencher<'_, '_>, concurrency: usize) {
     run(bencher, || {
         let builder = TestRuntime::builder().concurrency(concurrency);
         builder.handlers(handlers![item_inserted])
+    });
+}
+
+/// With all text of the documents, of which each handler has a copy.
+#[divan::bench]
+fn with_text_copied(bencher: Bencher<'_, '_>) {
+    run(bencher, || {
+        TestRuntime::builder().handlers(handlers![text_copied])
+    });
+}
+
+/// The same with text that stays in the event.
+#[divan::bench]
+fn with_text_borrowed(bencher: Bencher<'_, '_>) {
+    run(bencher, || {
+        TestRuntime::builder().handlers(handlers![text_borrowed])
     });
 }
 

@@ -12,6 +12,17 @@ pub(crate) struct Item {
     pub(crate) quantity: i32,
 }
 
+/// All text of the documents.
+#[allow(dead_code)]
+#[derive(Deserialize)]
+pub(crate) struct Text<T> {
+    sku: T,
+    name: T,
+    category: T,
+    status: T,
+    description: T,
+}
+
 /// Inserts of about 220 bytes into `items`, all of different documents, so many in a reply.
 pub(crate) fn replies(events: usize, batch: usize) -> Vec<Bytes> {
     let events = (0..events).map(|n| {
