@@ -43,7 +43,7 @@ mod runtime;
 /// What `#[on_change]` writes calls of.
 #[doc(hidden)]
 pub mod borrowing {
-    pub use crate::handler::borrowing::{each, items, scratch};
+    pub use crate::handler::borrowing::{check_whole, each, items};
 }
 /// What the sink of MongoDB does as the stores here do.
 #[doc(hidden)]

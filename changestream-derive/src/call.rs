@@ -23,27 +23,29 @@ pub(crate) fn implementation(function: &Function, bounds: &TokenStream) -> Token
         .collect();
     let needs = arguments.iter().map(|argument| &argument.needs);
     let reads = arguments.iter().map(|argument| &argument.reads);
-    let at_once = arguments.iter().map(|argument| &argument.at_once);
-    let in_future = arguments.iter().map(|argument| &argument.in_future);
-    let names = arguments.iter().map(|argument| &argument.name);
-    let call = quote! {
-        #handler(#(#names),*).await.map_err(::core::convert::Into::<::changestream::HandlerError>::into)
-    };
-    let (kind, output, lend, call) = match function.is_batch() {
+    let names: Vec<_> = arguments.iter().map(|argument| &argument.name).collect();
+    let own = arguments
+        .iter()
+        .filter_map(|argument| argument.own.as_ref());
+    let owned = arguments.iter().filter(|argument| argument.own.is_some());
+    let owned = owned.map(|argument| &argument.name).collect::<Vec<_>>();
+    let borrow = arguments
+        .iter()
+        .filter_map(|argument| argument.borrow.as_ref());
+    let (kind, check, lend, output, returned) = match function.is_batch() {
         false => (
             quote!(Handler),
+            quote!(::changestream::borrowing::check_whole(&__request)?;),
+            quote!(__request),
             quote!(::std::vec::Vec<::changestream::Message>),
-            quote!(let __scratch = ::changestream::borrowing::scratch(&__request)?;),
-            quote!(::changestream::IntoMessages::into_messages(#call?)),
+            quote!(::changestream::IntoMessages::into_messages(__returned)),
         ),
         true => (
             quote!(BatchHandler),
+            TokenStream::new(),
+            quote!(::changestream::borrowing::each(&__request)),
             quote!(()),
-            quote! {
-                let __requests = ::changestream::borrowing::each(&__request);
-                let __scratch = ::changestream::Scratch::default();
-            },
-            call,
+            quote!(::core::result::Result::Ok(__returned)),
         ),
     };
     quote! {
@@ -65,11 +67,18 @@ pub(crate) fn implementation(function: &Function, bounds: &TokenStream) -> Token
             ) -> impl ::core::future::Future<
                 Output = ::core::result::Result<#output, ::changestream::HandlerError>,
             > + ::core::marker::Send + 'static + use<__S> {
-                #(#at_once)*
+                let __extracted = (|| {
+                    #check
+                    #(#own)*
+                    ::core::result::Result::Ok::<_, ::changestream::HandlerError>((#lend, #(#owned,)*))
+                })();
                 async move {
-                    #lend
-                    #(#in_future)*
-                    #call
+                    let (__lent, #(#owned,)*) = __extracted?;
+                    let __scratch = ::changestream::Scratch::default();
+                    #(#borrow)*
+                    let __returned = #handler(#(#names),*).await;
+                    let __returned = __returned.map_err(::core::convert::Into::<::changestream::HandlerError>::into)?;
+                    #returned
                 }
             }
         }
@@ -80,10 +89,10 @@ struct Argument {
     name: Ident,
     needs: TokenStream,
     reads: TokenStream,
-    /// While there is a state.
-    at_once: TokenStream,
-    /// Where there is what it borrows from.
-    in_future: TokenStream,
+    /// How it is had while there is the state, if it is owned.
+    own: Option<TokenStream>,
+    /// How it is had in the future, which has what it borrows from.
+    borrow: Option<TokenStream>,
 }
 
 impl Argument {
@@ -94,35 +103,36 @@ impl Argument {
             _ => quote!(__S),
         };
         let of = quote_spanned!(ty.span()=> <#ty as ::changestream::#kind<#parameter>>);
-        let nothing = TokenStream::new;
-        let (at_once, in_future) = match extractor {
+        let (own, borrow) = match extractor {
             Extractor::FromChange => (
-                quote!(let #name = #of::from_change(&__request, __state);),
-                quote!(let #name = #name?;),
+                Some(quote!(let #name = #of::from_change(&__request, __state)?;)),
+                None,
             ),
             Extractor::FromBatch => (
-                quote!(let #name = #of::from_batch(&__request, __state);),
-                nothing(),
+                Some(quote!(let #name = #of::from_batch(&__request, __state);)),
+                None,
             ),
             Extractor::BorrowFromChange if is_batch => (
-                nothing(),
-                quote!(let #name = ::changestream::borrowing::items::<#ty>(&__requests, &__scratch)?;),
+                None,
+                Some(
+                    quote!(let #name = ::changestream::borrowing::items::<#ty>(&__lent, &__scratch)?;),
+                ),
             ),
             Extractor::BorrowFromChange => (
-                nothing(),
-                quote!(let #name = #of::borrow_from_change(&__request, &__scratch)?;),
+                None,
+                Some(quote!(let #name = #of::borrow_from_change(&__lent, &__scratch)?;)),
             ),
         };
         let needs = match extractor {
-            Extractor::FromBatch => nothing(),
+            Extractor::FromBatch => TokenStream::new(),
             _ => quote!(.and(#of::NEEDS)),
         };
         Self {
             needs,
             reads: quote!(.and(#of::reads())),
             name,
-            at_once,
-            in_future,
+            own,
+            borrow,
         }
     }
 }

@@ -54,8 +54,8 @@ mod validate;
 ///
 /// # The function
 ///
-/// An `async fn` that is not generic, takes up to eight extractors (types that implement `FromChange`), owned,
-/// and returns `Result<O, E>`, or an alias of it, where `O: IntoMessages` and `E: Into<HandlerError>`.
+/// An `async fn` that is not generic, takes up to eight extractors (types that implement `FromChange`, or, with the lifetime
+/// `'_`, `BorrowFromChange`), and returns `Result<O, E>`, or an alias of it, where `O: IntoMessages` and `E: Into<HandlerError>`.
 ///
 /// With `batch` it takes a `Vec<C>`, where `C` is an extractor, written as such, and beside it, before or after, at
 /// most two arguments that are of the whole batch (`FromBatch`: `State<_>`, `Attempt`), and returns `Result<(), E>`.
@@ -65,7 +65,7 @@ mod validate;
 /// # Errors
 ///
 /// Every mistake in the annotation and the signature is an error of the compiler on the token that is wrong, all of
-/// them at once. An argument that is no extractor is one at its type when another argument is `State<_>`, and at
+/// them at once. An argument that is no extractor is one at its type when it borrows or another argument is `State<_>`, and at
 /// `handlers!` otherwise, since only then the type of the state is known.
 #[proc_macro_attribute]
 pub fn on_change(annotation: TokenStream, item: TokenStream) -> TokenStream {

@@ -272,7 +272,7 @@ impl Function {
                 errors.push(Error::new_spanned(argument, message));
             } else if let Type::Reference(reference) = argument {
                 let owned = reference.elem.to_token_stream();
-                let message = format!("a handler owns its arguments: take `{owned}`");
+                let message = format!("a handler takes no references: take `{owned}`");
                 errors.push(Error::new_spanned(reference, message));
             } else if !may_borrow(argument, self.is_batch)
                 && let Some(borrow) = borrow(argument.to_token_stream())

@@ -57,6 +57,11 @@ pub(crate) fn is_other(path: &Path) -> bool {
     others.iter().any(|other| last.ident == other)
 }
 
+/// Whether a type among others cannot go on with this.
+fn ends_type(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Punct(punct) if [',', '>', '+', ';'].contains(&punct.as_char()))
+}
+
 const FUNCTIONS: [&str; 4] = ["fn", "Fn", "FnMut", "FnOnce"];
 
 /// The first borrow in a type that is not `'static`; those of `fn(&str) -> &str` are none.
@@ -70,9 +75,14 @@ pub(crate) fn borrow(tokens: TokenStream) -> Option<Span> {
             }
             TokenTree::Punct(dash) if dash.as_char() == '-' => {
                 tokens.next();
-                tokens.next_if(
-                    |token| matches!(token, TokenTree::Punct(and) if and.as_char() == '&'),
-                );
+                let mut depth = 0_usize;
+                while let Some(token) = tokens.next_if(|token| depth > 0 || !ends_type(token)) {
+                    match token {
+                        TokenTree::Punct(open) if open.as_char() == '<' => depth += 1,
+                        TokenTree::Punct(close) if close.as_char() == '>' => depth -= 1,
+                        _ => {}
+                    }
+                }
             }
             TokenTree::Punct(and) if and.as_char() == '&' => {
                 let lifetime =

@@ -8,9 +8,12 @@ use std::{
 
 use bson::{DateTime, RawArrayBuf, cstr, doc};
 use changestream::{
-    BorrowFromChange, ChangeRequest, Needs, Projection, Scratch,
+    BorrowFromChange, ChangeRequest, DeadLetter, Needs, Projection, Scratch,
     prelude::*,
-    testing::{TestRuntime, change},
+    testing::{
+        TestRuntime,
+        change::{self, ChangeBuilder},
+    },
 };
 use serde::Deserialize;
 use tokio::task::yield_now;
@@ -58,9 +61,9 @@ fn runtime(app: &App, handlers: Vec<HandlerSpec<App>>) -> TestRuntime {
     builder.build().expect("a runtime")
 }
 
-/// An event of this kind that is too large for the server to send whole.
-fn header_only() -> RawChange {
-    let mut event = change::insert("orders").build().as_raw().to_owned();
+/// The event where it is too large for the server to send whole.
+fn header_only(change: ChangeBuilder) -> RawChange {
+    let mut event = change.build().as_raw().to_owned();
     event.append(cstr!("omittedFields"), RawArrayBuf::new());
     RawChange::new(event.into_bytes()).expect("an event")
 }
@@ -153,15 +156,49 @@ async fn one_that_does_not_decode_is_a_dead_letter_that_names_the_field() {
 async fn one_that_lacks_its_documents_is_a_dead_letter() {
     let app = App::default();
     let mut runtime = runtime(&app, handlers![borrows, borrows_batches]);
-    let report = runtime.send(header_only()).await;
+    let report = runtime.send(header_only(change::insert("orders"))).await;
     assert_eq!(report.dead_lettered(), ["borrows", "borrows_batches"]);
-    let kinds: Vec<_> = runtime
-        .dead_letters()
-        .iter()
-        .map(|letter| letter.kind().to_owned())
-        .collect();
+    let letters = runtime.dead_letters();
+    let kinds: Vec<_> = letters.iter().map(DeadLetter::kind).collect();
     assert_eq!(kinds, ["oversize", "oversize"]);
     assert!(app.lines().is_empty());
+}
+
+/// Counts how often it is made.
+struct Counted;
+
+impl FromChange<App> for Counted {
+    fn from_change(request: &ChangeRequest, app: &App) -> Result<Self, Rejection> {
+        app.note("counted");
+        match request.change().database() {
+            "other" => Err(Rejection::new("not ours")),
+            _ => Ok(Self),
+        }
+    }
+}
+
+#[on_change(coll = "orders", db = "other")]
+async fn counts(
+    _: Counted,
+    FullDocument(_order): FullDocument<Order<'_>>,
+    _: Counted,
+    State(_app): State<App>,
+) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_owned_is_taken_until_one_is_rejected_and_not_where_the_documents_are_missing() {
+    let app = App::default();
+    let mut runtime = runtime(&app, handlers![counts]);
+    let change = change::insert("orders").database("other");
+    runtime.send(header_only(change.clone())).await;
+    assert!(app.lines().is_empty());
+    runtime.send(change).await;
+    assert_eq!(app.lines(), ["counted"]);
+    let letters = runtime.dead_letters();
+    let kinds: Vec<_> = letters.iter().map(DeadLetter::kind).collect();
+    assert_eq!(kinds, ["oversize", "rejection"]);
 }
 
 #[on_change(coll = "orders", retries = 2, backoff = "1ms")]

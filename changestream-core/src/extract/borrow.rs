@@ -55,7 +55,8 @@ pub trait BorrowFromChange<'r>: Send + Sized {
     ) -> Result<Self, Rejection>;
 }
 
-/// Memory for what arguments are decoded by way of. It lasts as long as they do, and takes nothing until it is used.
+/// Memory for values that are made on the way from a document to an argument, and that it may borrow from. An extractor hands it
+/// on to those that it is made of. It takes none until it is used.
 #[derive(Debug, Default)]
 pub struct Scratch(pub(super) Bump);
 

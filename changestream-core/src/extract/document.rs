@@ -16,7 +16,7 @@ use serde::{
 use super::plain::PlainDocument;
 use crate::bson_walk::{ARRAY, DOCUMENT, Field, Fields, NULL, OBJECT_ID, STRING};
 
-/// In `made` is what `T` is decoded by way of, and may borrow from.
+/// In `made` are the values that are made on the way.
 pub(super) fn from_document<'de, T: Deserialize<'de>>(
     document: &'de [u8],
     made: &'de Bump,

@@ -1,6 +1,7 @@
-use std::any::type_name;
+use std::{any::type_name, cell::Cell};
 
 use bson::RawDocument;
+use bumpalo::Bump;
 use serde::Deserialize;
 
 use super::{
@@ -8,6 +9,9 @@ use super::{
     wrong_field::wrong_field,
 };
 use crate::handler::ChangeRequest;
+
+/// The field that does not decode is not looked for where it takes more memory than this.
+const ROOM_FOR_PARTS: usize = 4 << 20;
 
 /// The document after the change, decoded.
 ///
@@ -46,23 +50,33 @@ pub(super) fn decode<'de, T: Deserialize<'de>>(
     Scratch(made): &'de Scratch,
 ) -> Result<T, Rejection> {
     let rejected = |error| {
-        undecodable(what, type_name::<T>(), document, error, &|part| {
-            from_document::<T>(made.alloc_slice_copy(part), made).err()
+        undecodable(what, type_name::<T>(), document, error, made, &|part| {
+            from_document::<T>(part, made).err()
         })
     };
     from_document(document.as_bytes(), made).map_err(rejected)
 }
 
-/// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding again, which
-/// the usual case does not pay for.
-fn undecodable(
+/// Apart from [`decode`], so that it is compiled once and not for each type. The field is found by decoding parts of the document
+/// again, which the usual case does not pay for, and which last as long as what borrows from them might.
+fn undecodable<'de>(
     what: &str,
     wanted: &str,
     document: &RawDocument,
     error: bson::error::Error,
-    again: &dyn Fn(&[u8]) -> Option<bson::error::Error>,
+    made: &'de Bump,
+    again: &dyn Fn(&'de [u8]) -> Option<bson::error::Error>,
 ) -> Rejection {
-    let place = match wrong_field(document.as_bytes(), &error, again) {
+    let has_no_room = Cell::new(false);
+    let again = |part: &[u8]| {
+        if made.allocated_bytes().saturating_add(part.len()) > ROOM_FOR_PARTS {
+            has_no_room.set(true);
+            return None;
+        }
+        again(made.alloc_slice_copy(part))
+    };
+    let field = wrong_field(document.as_bytes(), &error, &again);
+    let place = match field.filter(|_| !has_no_room.get()) {
         Some(field) => format!(" at `{field}`"),
         None => String::new(),
     };
@@ -88,15 +102,26 @@ mod tests {
         _quantity: u32,
     }
 
+    fn message(document: &RawDocument) -> String {
+        let decoded = decode::<Order>("the full document", document, &Scratch::default());
+        decoded.expect_err("no number").to_string()
+    }
+
     #[test]
     fn the_wrong_field_is_named_and_its_value_is_not() {
         let document = rawdoc! { "items": [{ "quantity": 1 }, { "quantity": "secret" }] };
-        let rejection = decode::<Order>("the full document", &document, &Scratch::default());
-        let rejection = rejection.expect_err("no number");
-        let message = rejection.to_string();
+        let message = message(&document);
         assert!(
             message.ends_with("Order` at `items[1].quantity` does not decode"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn the_wrong_field_of_a_large_document_is_not_looked_for() {
+        let large = "x".repeat(ROOM_FOR_PARTS);
+        let document = rawdoc! { "large": large, "items": [{ "quantity": "secret" }] };
+        let message = message(&document);
+        assert!(message.ends_with("Order` does not decode"), "{message}");
     }
 }

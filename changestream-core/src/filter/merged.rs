@@ -59,7 +59,7 @@ fn namespaces(selections: &[Selection], scope: &Scope) -> Option<Document> {
         own.retain(|name| !collections.contains(name));
         query.insert("ns.coll", doc! { "$nin": own });
     } else if !matches!(scope, Scope::Collection { .. }) {
-        // As an expression: what the server makes for the oplog of a list in a query costs it more, the longer it is.
+        // As an expression: what MongoDB 6.0 makes for the oplog of a list in a query costs more, the longer it is.
         let collections = mql::literal(Vec::from_iter(collections));
         query.insert("$expr", doc! { "$in": ["$ns.coll", collections] });
     }

@@ -3,22 +3,22 @@
 use super::{ChangeRequest, HandlerError, batch::all};
 use crate::extract::{BorrowFromChange, Scratch};
 
-/// Memory for arguments that borrow from `request`.
-///
 /// # Errors
 ///
 /// Where the event is without its documents.
-pub fn scratch(request: &ChangeRequest) -> Result<Scratch, HandlerError> {
-    request.check_whole()?;
-    Ok(Scratch::default())
+pub fn check_whole(request: &ChangeRequest) -> Result<(), HandlerError> {
+    request.check_whole()
 }
 
 /// A request for each event of a batch, for its items to borrow from.
 pub fn each(request: &ChangeRequest) -> Vec<ChangeRequest> {
-    let of = |change| ChangeRequest {
-        change,
+    let one = ChangeRequest {
         batch: None,
         ..request.clone()
+    };
+    let of = |change| ChangeRequest {
+        change,
+        ..one.clone()
     };
     request.changes().cloned().map(of).collect()
 }

@@ -15,7 +15,8 @@ use crate::{
 /// waits, it may hold up all that the runtime does.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "a handler is an async fn of at most eight extractors that returns `Result<_, HandlerError>`"
+    note = "a handler is an async fn of at most eight extractors that returns `Result<_, HandlerError>`",
+    note = "one whose arguments borrow from the event needs `#[on_change]`"
 )]
 pub trait Handler<Args, S>: Clone + Send + Sync + 'static {
     /// What the arguments ask of the server.

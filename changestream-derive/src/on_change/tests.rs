@@ -404,6 +404,10 @@ fn owned_arguments_may_hold_static_references() {
     for good in [
         quote!(&'static App),
         quote!(fn(&str) -> &str),
+        quote!((
+            fn(&str) -> (&str, Option<&str>),
+            Box<dyn Fn(&str) -> Vec<&str> + Send>
+        )),
         quote!(Box<dyn Fn(&str)>),
         quote!((fn(&str), [u8; 3])),
     ] {
@@ -418,6 +422,7 @@ fn owned_arguments_may_hold_static_references() {
         quote!(App<'_>),
         quote!([&str; 2]),
         quote!((&str, u8)),
+        quote!((fn(&str) -> Option<&str>, &str)),
         quote!(&mut App),
     ] {
         assert_eq!(errors_of(quote!(), function(bad.clone())).len(), 1, "{bad}");

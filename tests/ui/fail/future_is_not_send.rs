@@ -10,4 +10,12 @@ async fn stored(_key: DocumentKey) -> Result<(), HandlerError> {
     Ok(())
 }
 
+#[on_change(coll = "orders")]
+async fn borrowing(note: FullDocument<&str>) -> Result<(), HandlerError> {
+    let shared = Rc::new(note);
+    std::future::ready(()).await;
+    drop(shared);
+    Ok(())
+}
+
 fn main() {}

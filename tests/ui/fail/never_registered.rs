@@ -7,4 +7,9 @@ async fn stored(_key: DocumentKey) -> Result<(), HandlerError> {
     Ok(())
 }
 
+#[on_change(coll = "orders")]
+async fn borrowing(_note: FullDocument<&str>) -> Result<(), HandlerError> {
+    Ok(())
+}
+
 fn main() {}

@@ -31,6 +31,36 @@ async fn status(
     Ok(order.status.to_owned())
 }
 
+#[cfg(any())]
+#[on_change(coll = "orders")]
+async fn left_out(_: FullDocument<Missing<'_>>) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+#[deprecated]
+#[allow(deprecated)]
+#[on_change(coll = "orders")]
+async fn r#move(_: Change<model::Order<'_>>) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+macro_rules! handler {
+    ($name:ident, $argument:ty) => {
+        #[on_change(coll = "orders")]
+        async fn $name(_: $argument) -> Result<(), HandlerError> {
+            Ok(())
+        }
+    };
+}
+
+handler!(in_macro, FullDocument<model::Order<'_>>);
+
 fn main() {
-    let _: Vec<HandlerSpec<()>> = handlers![status];
+    #[on_change(coll = "orders")]
+    async fn in_function(_: FullDocument<Note<'_>>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    #[allow(deprecated)]
+    let _: Vec<HandlerSpec<()>> = handlers![status, r#move, in_macro, in_function];
 }

@@ -35,8 +35,24 @@ pub async fn public(_app: State<App>, _again: State<App>) -> Result<String, Hand
 mod inner {
     use changestream::prelude::*;
 
+    use serde::Deserialize;
+
     #[derive(Clone, Copy, Debug)]
     struct Private;
+
+    #[derive(Clone, Copy, Debug, Deserialize)]
+    struct Order<'a> {
+        status: &'a str,
+    }
+
+    #[on_change(coll = "orders")]
+    async fn borrowing(
+        FullDocument(order): FullDocument<Order<'_>>,
+        _state: State<Private>,
+    ) -> Result<(), HandlerError> {
+        println!("{}", order.status);
+        Ok(())
+    }
 
     #[on_change(coll = "orders")]
     pub(super) async fn near() -> Result<(), HandlerError> {
@@ -49,7 +65,7 @@ mod inner {
     }
 
     pub(super) fn handlers() -> usize {
-        let handlers: Vec<HandlerSpec<Private>> = handlers![private];
+        let handlers: Vec<HandlerSpec<Private>> = handlers![private, borrowing];
         handlers.len()
     }
 }
