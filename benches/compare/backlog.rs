@@ -87,10 +87,14 @@ impl Backlog {
     }
 }
 
-/// The time before whatever is written next.
+/// The time of whatever is written next, or before it.
 pub(crate) async fn operation_time(database: &Database) -> Result<Timestamp> {
     let ping = database.run_command(doc! { "ping": 1 }).await?;
-    Ok(ping.get_timestamp("operationTime")?)
+    let last = ping.get_timestamp("operationTime")?;
+    Ok(Timestamp {
+        increment: last.increment + 1,
+        ..last
+    })
 }
 
 fn wide(n: u64) -> Document {

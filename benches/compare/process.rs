@@ -3,15 +3,19 @@
 use std::{
     env,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use tokio::process;
+use tokio::{process, time::timeout};
 
 use crate::{
     Figures, Result,
     comparison::{Contestant, How, Task},
     measure::Measure,
 };
+
+/// More than any takes.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Of another program, these figures are asked.
 pub(crate) async fn run(
@@ -31,7 +35,8 @@ pub(crate) async fn run(
     };
     command.arg(task).stderr(Stdio::inherit());
     let mut command = process::Command::from(command);
-    let output = command.kill_on_drop(true).output().await?;
+    let output = timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let output = output.map_err(|_elapsed| format!("`{label}` did not end"))??;
     if !output.status.success() {
         return Err(format!("`{label}` failed").into());
     }

@@ -18,6 +18,8 @@ use crate::{
     sdk::{self, Handled, Seen},
 };
 
+const LEAST: u64 = 1_000;
+
 pub(super) fn comparison(cache: &Path, events: u64) -> Comparison {
     let mut contestants = vec![
         Contestant::new("driver, typed", with_driver),
@@ -34,7 +36,8 @@ pub(super) fn comparison(cache: &Path, events: u64) -> Comparison {
         about,
         receiver: None,
         backlog: Backlog::Live,
-        events: events / 200,
+        // Fewer may have come before the slowest of them is up.
+        events: (events / 200).max(LEAST),
         contestants,
         columns: vec![Measure::FromWriteP50, Measure::FromWriteP99],
         targets: Vec::new(),
