@@ -65,19 +65,61 @@ fn handlers(events: u64) -> Comparison {
 }
 
 fn size(events: u64, bytes: usize) -> Comparison {
-    Comparison {
-        name: format!("growth-size-{bytes}"),
-        about: format!("inserts of about {bytes} bytes"),
-        receiver: None,
-        backlog: Backlog::Inserts {
-            collections: 1,
-            bytes,
-        },
+    let backlog = Backlog::Inserts {
+        collections: 1,
+        bytes,
+    };
+    let plot = Plot {
+        file: "cpu-by-size",
+        x: "bytes of the document",
+        y: Measure::ClientCpu,
+    };
+    against_driver(
+        format!("growth-size-{bytes}"),
+        format!("inserts of about {bytes} bytes"),
+        backlog,
         // The backlogs are about as large.
-        events: events * SIZES[0] as u64 / bytes as u64,
+        events * SIZES[0] as u64 / bytes as u64,
+        plot,
+        bytes as f64,
+    )
+}
+
+fn lag(events: u64, percent: u64) -> Comparison {
+    let behind = (events * percent / 100).max(1);
+    let plot = Plot {
+        file: "cpu-by-lag",
+        x: "events behind",
+        y: Measure::ClientCpu,
+    };
+    against_driver(
+        format!("growth-lag-{percent}"),
+        format!("{behind} inserts of about 220 bytes behind"),
+        Backlog::PLAIN,
+        behind,
+        plot,
+        behind as f64,
+    )
+}
+
+/// A drain by the driver's loop and by this crate, at `x` of the plot.
+fn against_driver(
+    name: String,
+    about: String,
+    backlog: Backlog,
+    events: u64,
+    plot: Plot,
+    x: f64,
+) -> Comparison {
+    Comparison {
+        name,
+        about,
+        receiver: None,
+        backlog,
+        events,
         contestants: vec![
-            Contestant::new("driver, typed", driver::typed).at("driver, typed", bytes as f64),
-            Contestant::new("changestream", sdk::typed).at("changestream", bytes as f64),
+            Contestant::new("driver, typed", driver::typed).at("driver, typed", x),
+            Contestant::new("changestream", sdk::typed).at("changestream", x),
         ],
         columns: vec![
             Measure::EventsPerSecond,
@@ -86,11 +128,7 @@ fn size(events: u64, bytes: usize) -> Comparison {
             Measure::PeakMemory,
         ],
         targets: Vec::new(),
-        plot: Some(Plot {
-            file: "cpu-by-size",
-            x: "bytes of the document",
-            y: Measure::ClientCpu,
-        }),
+        plot: Some(plot),
     }
 }
 
@@ -118,33 +156,6 @@ fn lanes(events: u64) -> Comparison {
             file: "rate-by-lanes",
             x: "lanes",
             y: Measure::EventsPerSecond,
-        }),
-    }
-}
-
-fn lag(events: u64, percent: u64) -> Comparison {
-    let behind = (events * percent / 100).max(1);
-    Comparison {
-        name: format!("growth-lag-{percent}"),
-        about: format!("{behind} inserts of about 220 bytes behind"),
-        receiver: None,
-        backlog: Backlog::PLAIN,
-        events: behind,
-        contestants: vec![
-            Contestant::new("driver, typed", driver::typed).at("driver, typed", behind as f64),
-            Contestant::new("changestream", sdk::typed).at("changestream", behind as f64),
-        ],
-        columns: vec![
-            Measure::EventsPerSecond,
-            Measure::ClientCpu,
-            Measure::ServerCpu,
-            Measure::PeakMemory,
-        ],
-        targets: Vec::new(),
-        plot: Some(Plot {
-            file: "cpu-by-lag",
-            x: "events behind",
-            y: Measure::ClientCpu,
         }),
     }
 }
