@@ -52,6 +52,8 @@ pub(crate) enum Row {
     Growth,
     /// Other ways to react to changes, as far as they were fetched
     Peers,
+    /// The same, caught up: from the write to the handler
+    PeersLatency,
 }
 
 impl Row {
@@ -88,7 +90,8 @@ impl Row {
             Self::Sinks => sinks::comparisons(events),
             Self::SlowSink => vec![sinks::slow::comparison(events)],
             Self::Growth => growth::comparisons(events),
-            Self::Peers => peers::comparisons(events)?,
+            Self::Peers => vec![peers::comparison(events)?],
+            Self::PeersLatency => vec![peers::latency::comparison(events)?],
         })
     }
 }

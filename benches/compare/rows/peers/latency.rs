@@ -1,13 +1,10 @@
 //! The same contestants where they are most of the time: caught up.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use changestream::prelude::*;
 
-use super::PEERS;
+use super::{PEERS, cache};
 use crate::{
     Figures, Result,
     backlog::Backlog,
@@ -20,18 +17,20 @@ use crate::{
 
 const LEAST: u64 = 1_000;
 
-pub(super) fn comparison(cache: &Path, events: u64) -> Comparison {
+pub(crate) fn comparison(events: u64) -> Result<Comparison> {
+    let cache = &cache()?;
     let mut contestants = vec![
         Contestant::new("driver, typed", with_driver),
         Contestant::new("changestream", with_changestream),
     ];
-    let mut about = "the same while another process inserts 200 documents in a second; \
+    let mut about =
+        "from the write to the handler, while another process inserts 200 documents in a second; \
                      the first half of the events warms up"
-        .to_owned();
+            .to_owned();
     for peer in PEERS {
         contestants.extend(peer.contestant(cache, &mut about));
     }
-    Comparison {
+    Ok(Comparison {
         name: "peers-latency".into(),
         about,
         receiver: None,
@@ -42,7 +41,7 @@ pub(super) fn comparison(cache: &Path, events: u64) -> Comparison {
         columns: vec![Measure::FromWriteP50, Measure::FromWriteP99],
         targets: Vec::new(),
         plot: None,
-    }
+    })
 }
 
 async fn with_driver(job: Job) -> Result<Figures> {

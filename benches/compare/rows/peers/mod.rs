@@ -1,6 +1,6 @@
 //! Other ways to react to changes, in `benches/peers/`. Each is a program that gets a task and prints figures.
 
-mod latency;
+pub(crate) mod latency;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,15 +18,8 @@ use crate::{
     sdk,
 };
 
-pub(crate) fn comparisons(events: u64) -> Result<Vec<Comparison>> {
-    let cache = cache_dir()?.join("peers");
-    Ok(vec![
-        drain(&cache, events),
-        latency::comparison(&cache, events),
-    ])
-}
-
-fn drain(cache: &Path, events: u64) -> Comparison {
+pub(crate) fn comparison(events: u64) -> Result<Comparison> {
+    let cache = &cache()?;
     let mut contestants = vec![
         Contestant::new("driver, typed", driver::typed),
         Contestant::new("changestream", sdk::typed),
@@ -40,7 +33,7 @@ fn drain(cache: &Path, events: u64) -> Comparison {
     }
     let debezium = contestants.iter().position(|c| c.label == DEBEZIUM_TUNED);
     let targets = debezium.map(against_debezium).unwrap_or_default();
-    Comparison {
+    Ok(Comparison {
         name: "peers".into(),
         about,
         receiver: None,
@@ -54,7 +47,12 @@ fn drain(cache: &Path, events: u64) -> Comparison {
         ],
         targets,
         plot: None,
-    }
+    })
+}
+
+/// Where the peers are once they were fetched.
+fn cache() -> Result<PathBuf> {
+    Ok(cache_dir()?.join("peers"))
 }
 
 fn against_debezium(debezium: usize) -> Vec<Target> {
