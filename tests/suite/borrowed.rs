@@ -134,6 +134,14 @@ async fn text_is_not_copied_and_what_is_not_plain_is_decoded_beside_it() {
 }
 
 #[tokio::test]
+async fn what_is_optional_and_absent_is_none() {
+    let app = App::default();
+    let insert = change::insert("orders").full_document(&doc! { "status": "new" });
+    let report = runtime(&app, handlers![borrows]).send(insert).await;
+    assert_eq!(report.handled(), ["borrows"]);
+}
+
+#[tokio::test]
 async fn one_that_does_not_decode_is_a_dead_letter_that_names_the_field() {
     let app = App::default();
     let mut runtime = runtime(&app, handlers![borrows]);
