@@ -15,7 +15,8 @@ use crate::{
     measure::Measure,
 };
 
-const PERIOD: Duration = Duration::from_millis(5);
+/// From a write to the next.
+pub(crate) const PERIOD: Duration = Duration::from_millis(5);
 
 /// Some contestants take all of the machine for seconds when they start. A machine that writes fewer has no time for them.
 const LEAST: f64 = 150.0;
@@ -98,12 +99,18 @@ impl Ages {
 
     /// Those of the second half. The first one warms up.
     pub(crate) fn figures(&self) -> Figures {
-        let mut ages = self.0[self.0.len() / 2..].to_vec();
-        ages.sort_by(f64::total_cmp);
-        let at = |percent: usize| ages[ages.len() * percent / 100];
-        Figures::from([
-            (Measure::FromWriteP50, at(50)),
-            (Measure::FromWriteP99, at(99)),
-        ])
+        let (p50, p99) = percentiles(self.0[self.0.len() / 2..].to_vec());
+        Figures::from([(Measure::FromWriteP50, p50), (Measure::FromWriteP99, p99)])
     }
+}
+
+/// The 50th and the 99th.
+///
+/// # Panics
+///
+/// When there are no values.
+pub(crate) fn percentiles(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |percent: usize| values[values.len() * percent / 100];
+    (at(50), at(99))
 }

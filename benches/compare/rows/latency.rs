@@ -3,7 +3,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use changestream::prelude::*;
@@ -22,11 +22,10 @@ use crate::{
     Figures, Result,
     backlog::{Backlog, Item, collection, first_id},
     comparison::{Bound, Comparison, Contestant, Job, Target},
+    live::{PERIOD, percentiles},
     measure::Measure,
     sdk::{self, Handled},
 };
-
-const PERIOD: Duration = Duration::from_millis(5);
 
 pub(crate) fn comparison(events: u64) -> Comparison {
     let target = |what, measure| Target {
@@ -114,20 +113,16 @@ impl Times {
     }
 
     fn figures(&self) -> Figures {
-        let percentiles = |from: fn(&ItemTimes) -> &AtomicU64| {
-            let items = self.0.items.iter();
-            let mut nanos: Vec<_> = items
-                .map(|item| {
-                    let handled = item.handled.load(Ordering::Relaxed);
-                    handled.saturating_sub(from(item).load(Ordering::Relaxed))
-                })
-                .collect();
-            nanos.sort_unstable();
-            let at = |percent: usize| nanos[nanos.len() * percent / 100] as f64 / 1e3;
-            (at(50), at(99))
+        let since = |from: fn(&ItemTimes) -> &AtomicU64| {
+            let micros = self.0.items.iter().map(|item| {
+                let handled = item.handled.load(Ordering::Relaxed);
+                let nanos = handled.saturating_sub(from(item).load(Ordering::Relaxed));
+                nanos as f64 / 1e3
+            });
+            percentiles(micros.collect())
         };
-        let (p50, p99) = percentiles(|item| &item.acknowledged);
-        let (write_p50, write_p99) = percentiles(|item| &item.written);
+        let (p50, p99) = since(|item| &item.acknowledged);
+        let (write_p50, write_p99) = since(|item| &item.written);
         Figures::from([
             (Measure::LatencyP50, p50),
             (Measure::LatencyP99, p99),

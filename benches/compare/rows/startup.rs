@@ -26,7 +26,12 @@ pub(crate) fn comparison() -> Comparison {
         contestants: vec![
             Contestant::new("driver, typed", with_driver),
             Contestant::new("changestream", with_changestream),
-            Contestant::new("driver, typed, after three durable writes", after_writes),
+            Contestant::new("driver, typed, after a durable write", |job| {
+                after_writes(job, 1)
+            }),
+            Contestant::new("driver, typed, after three durable writes", |job| {
+                after_writes(job, 3)
+            }),
         ],
         columns: vec![Measure::FirstEvent],
         targets: vec![Target {
@@ -56,13 +61,13 @@ async fn with_driver(job: Job) -> Result<Figures> {
     Ok(since(begin))
 }
 
-/// What a start cannot do without that is to be the only one and to lose nothing after a crash: a lease, a claim on the
-/// checkpoint and the place to come back to, each durable before the next.
-async fn after_writes(job: Job) -> Result<Figures> {
+/// What a start cannot do without that is to be the only one, which takes a lease, and to lose nothing after a crash, which
+/// takes a claim on the checkpoint and the place to come back to as well: each durable before the next.
+async fn after_writes(job: Job, writes: i32) -> Result<Figures> {
     connect(&job).await?;
     let begin = Instant::now();
     let starts = job.database.collection::<Document>("starts");
-    for step in 0..3 {
+    for step in 0..writes {
         let own = doc! { "_id": i64::from(std::process::id()) };
         let write = starts.update_one(own, doc! { "$set": { "step": step } });
         write

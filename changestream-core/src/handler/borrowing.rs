@@ -3,9 +3,11 @@
 use super::{ChangeRequest, HandlerError, batch::all};
 use crate::extract::{BorrowFromChange, Scratch};
 
+/// Checks that the event has its documents.
+///
 /// # Errors
 ///
-/// Where the event is without its documents.
+/// Where it came without them.
 pub fn check_whole(request: &ChangeRequest) -> Result<(), HandlerError> {
     request.check_whole()
 }
