@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    checkpoint::{Checkpointer, Claimed},
+    checkpoint::{Checkpoint, Checkpointer, Claimed},
     config::Config,
     engine::{Drained, Drive},
     error::{Error, Kind},
@@ -27,10 +27,10 @@ use crate::{
     health::{HealthReporter, RuntimeState},
     layer::ImageGuard,
     partition::{self, Slot},
-    runtime::{Runtime, unreadable_checkpoint},
+    runtime::{Parts, Runtime, unreadable_checkpoint},
     snapshot::{Incoming, Progress, SnapshotTask, Targets, Windows},
     source::{
-        FullDocumentMode, Lookup, OnLostHistory, OnMissingImage, Plan, Position, SourceTask,
+        Batch, FullDocumentMode, Lookup, OnLostHistory, OnMissingImage, Plan, Position, SourceTask,
         Wishes, check_reached, of_find,
     },
 };
@@ -41,7 +41,7 @@ pub(crate) const LAST_SAVE: Duration = Duration::from_secs(5);
 /// A runtime whose stream is open.
 pub(crate) struct Running {
     pub(crate) drive: Drive,
-    pub(crate) batches: mpsc::Receiver<crate::source::Batch>,
+    pub(crate) batches: mpsc::Receiver<Batch>,
     pub(crate) stop: watch::Sender<bool>,
     /// The tasks of the source, of the checkpointer and of the replayer; aborted when dropped.
     pub(crate) tasks: JoinSet<Result<(), Error>>,
@@ -51,8 +51,20 @@ pub(crate) struct Running {
     pub(crate) health: HealthReporter,
 }
 
+/// What was found out on the way to the lease.
+pub(crate) struct Known {
+    pub(crate) plan: Plan,
+    /// As it was before the claim.
+    pub(crate) checkpoint: Checkpoint,
+}
+
 impl Running {
-    pub(crate) async fn start(runtime: &Runtime, slot: &Slot, epoch: i64) -> Result<Self, Error> {
+    pub(crate) async fn start(
+        runtime: &Runtime,
+        slot: &Slot,
+        epoch: i64,
+        known: Option<Known>,
+    ) -> Result<Self, Error> {
         let Runtime {
             database,
             parts,
@@ -63,13 +75,33 @@ impl Running {
         let client = database.client().clone();
         let config = parts.config;
 
+        let (batches_in, batches) = mpsc::channel(1);
+        let (marks_in, marks) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(false);
+        let (await_time, await_times) = watch::channel(Plan::MAX_AWAIT_TIME);
+        let (failure_in, failure) = mpsc::channel(1);
+        let wishes = Wishes {
+            stop: stopped.clone(),
+            await_time: await_times,
+        };
+        let source =
+            |plan, position| source_task(runtime, slot, plan, position, batches_in, wishes);
+        let opening = async {
+            let Some(Known { plan, checkpoint }) = known else {
+                // Where it starts is not known before the claim.
+                return Ok((source(runtime.plan().await?, Position::Now), None));
+            };
+            let position = position_after(&checkpoint, &plan, parts);
+            let mut source = source(plan, position);
+            source.open_ahead().await;
+            Ok::<_, Error>((source, Some(checkpoint)))
+        };
         let claimed = parts.checkpoints.claim(&slot.name, epoch);
         let claimed = claimed.map_err(unreadable_checkpoint);
         let stores = try_join(parts.prepare_processed(), claimed);
-        let (plan, stores) = join(runtime.plan(), stores).await;
+        let (opened, stores) = join(opening, stores).await;
         // Of what keeps both from the server, the plan's error says more.
-        let (plan, ((), claimed)) = (plan?, stores?);
-        let fingerprint = plan.fingerprint();
+        let ((mut source, expected), ((), claimed)) = (opened?, stores?);
         let Claimed::Yes(checkpoint) = claimed else {
             let message = "the checkpoint was claimed by another replica";
             return Err(Error::new(Kind::LeaseLost, message));
@@ -82,49 +114,15 @@ impl Running {
             check_reached(&client, time).await?;
         }
         let is_first_start = checkpoint.position.is_none();
-        let position = match checkpoint.position {
-            Some(point) => Position::of_checkpoint(point, &checkpoint.fingerprint, &fingerprint),
-            None => parts.start_at.clone().into(),
-        };
-
+        if !expected.is_some_and(|expected| expected.is_at(&checkpoint)) {
+            source.start_from(position_after(&checkpoint, source.plan(), parts));
+        }
         crate::crash_point!("start.checkpoint_loaded");
-        let (batches_in, batches) = mpsc::channel(1);
-        let (marks_in, marks) = mpsc::channel(1);
-        let (stop, stopped) = watch::channel(false);
-        let (await_time, await_times) = watch::channel(Plan::MAX_AWAIT_TIME);
-        let (failure_in, failure) = mpsc::channel(1);
         let guard = ImageGuard {
-            modes: plan.modes(),
+            modes: source.plan().modes(),
             failure: failure_in,
         };
-        let gaps = GapRecorder {
-            store: Arc::clone(&parts.checkpoints),
-            runtime: Arc::clone(&parts.name),
-        };
-        let projection = of_find(&parts.reads());
-        let looks_up = plan.modes().full_document == FullDocumentMode::Lookup;
-        let lookup = looks_up.then(|| {
-            Lookup::new(
-                client.clone(),
-                database.name(),
-                &parts.handlers,
-                projection.clone(),
-                slot.partition,
-            )
-        });
-        let source = SourceTask::new(
-            plan,
-            client.clone(),
-            position,
-            gaps,
-            batches_in,
-            Wishes {
-                stop: stopped.clone(),
-                await_time: await_times,
-            },
-            health.clone(),
-        );
-        let mut source = source.looking_up(lookup);
+        let fingerprint = source.plan().fingerprint();
         let start = source.open().await?;
         crate::crash_point!("start.opened");
 
@@ -164,7 +162,7 @@ impl Running {
             config,
             progress,
             targets: Targets::of(&parts.selections(), database.name()),
-            projection: projection
+            projection: of_find(&parts.reads())
                 .and_then(|projection| RawDocumentBuf::try_from(&projection).ok()),
             is_first_start,
             windows: Arc::clone(&windows),
@@ -257,6 +255,45 @@ impl Running {
                 Err(Error::new(Kind::Aborted, "a second signal aborted the shutdown"))
             }
         }
+    }
+}
+
+/// The task that reads the stream of `plan` from `position` on.
+fn source_task(
+    runtime: &Runtime,
+    slot: &Slot,
+    plan: Plan,
+    position: Position,
+    batches: mpsc::Sender<Batch>,
+    wishes: Wishes,
+) -> SourceTask {
+    let Runtime {
+        database, parts, ..
+    } = runtime;
+    let looks_up = plan.modes().full_document == FullDocumentMode::Lookup;
+    let lookup = looks_up.then(|| {
+        Lookup::new(
+            database.client().clone(),
+            database.name(),
+            &parts.handlers,
+            of_find(&parts.reads()),
+            slot.partition,
+        )
+    });
+    let gaps = GapRecorder {
+        store: Arc::clone(&parts.checkpoints),
+        runtime: Arc::clone(&parts.name),
+    };
+    let client = database.client().clone();
+    let health = slot.health.clone();
+    SourceTask::new(plan, client, position, gaps, batches, wishes, health).looking_up(lookup)
+}
+
+/// Where to go on after `checkpoint`.
+fn position_after(checkpoint: &Checkpoint, plan: &Plan, parts: &Parts) -> Position {
+    match checkpoint.position.clone() {
+        Some(point) => Position::of_checkpoint(point, &checkpoint.fingerprint, &plan.fingerprint()),
+        None => parts.start_at.clone().into(),
     }
 }
 

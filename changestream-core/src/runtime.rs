@@ -32,7 +32,7 @@ use crate::{
     processed::Transactions,
     replay::ReplayOutcome,
     route::Router,
-    running::Running,
+    running::{Known, Running},
     shutdown::shutdown_signal,
     snapshot::{Requests, SnapshotStore, Snapshots},
     source::{Plan, Position, Projection, StartAt, preflight, reads, unreachable},
@@ -299,11 +299,11 @@ impl Runtime {
             () = &mut shutdown => None,
             tenure = self.acquire(replica) => Some(tenure),
         };
-        let Some(Ok(mut tenure)) = tenure else {
+        let Some(Ok((mut tenure, known))) = tenure else {
             replica.withdraw().await;
             return tenure.map_or(Ok(()), |failed| failed.map(drop));
         };
-        let work = self.work(slot, tenure.epoch(), shutdown, shutdown_signal());
+        let work = self.work(slot, tenure.epoch(), known, shutdown, shutdown_signal());
         let result = replica.hold(&mut tenure, work).await;
         replica.release(tenure).await;
         result
@@ -314,6 +314,7 @@ impl Runtime {
         &self,
         slot: &Slot,
         epoch: i64,
+        known: Option<Known>,
         mut shutdown: Pin<&mut impl Future<Output = ()>>,
         abort: impl Future<Output = ()>,
     ) -> Result<(), Error> {
@@ -321,18 +322,27 @@ impl Runtime {
         let running = tokio::select! {
             biased;
             () = &mut shutdown => return Ok(()),
-            running = Running::start(self, slot, epoch) => running?,
+            running = Running::start(self, slot, epoch, known) => running?,
         };
         slot.health.state(RuntimeState::Running);
         tracing::info!(runtime = %slot.name, handlers = self.parts.handlers.len(), "watching");
         running.run(shutdown, abort).await
     }
 
-    /// Waits for the lease. What is wrong with the deployment shows before.
-    pub(crate) async fn acquire(&self, replica: &mut Replica) -> Result<Tenure, Error> {
-        let stored = self.checkpoint(&self.parts.name);
-        let (_, stored) = try_join(self.plan(), stored).await?;
-        replica.acquire(epoch_of(stored.as_ref())).await
+    /// Waits for the lease. What is wrong with the deployment shows before. What is found out is handed on where there was no
+    /// wait; the claim tells whether the checkpoint is still there.
+    pub(crate) async fn acquire(
+        &self,
+        replica: &mut Replica,
+    ) -> Result<(Tenure, Option<Known>), Error> {
+        let checkpoint = self.checkpoint(&self.parts.name);
+        let (plan, checkpoint) = try_join(self.plan(), checkpoint).await?;
+        let tenure = replica.acquire(epoch_of(checkpoint.as_ref())).await?;
+        let checkpoint = checkpoint.unwrap_or_default();
+        // One that is about partitions is no place to start at.
+        let is_of_use = !replica.has_stood_by() && checkpoint.partitioning.is_none();
+        let known = is_of_use.then_some(Known { plan, checkpoint });
+        Ok((tenure, known))
     }
 
     pub(crate) async fn checkpoint(&self, name: &str) -> Result<Option<Checkpoint>, Error> {
@@ -356,7 +366,7 @@ pub(crate) fn epoch_of(checkpoint: Option<&Checkpoint>) -> i64 {
 }
 
 pub(crate) fn unreadable_checkpoint(error: StoreError) -> Error {
-    if is_refused_login(&error) {
+    if is_of_no_server(&error) {
         return unreachable(error);
     }
     let message =
@@ -364,14 +374,16 @@ pub(crate) fn unreadable_checkpoint(error: StoreError) -> Error {
     Error::new(Kind::Store, message).caused_by(error)
 }
 
-fn is_refused_login(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether no server was reached, or let us in.
+fn is_of_no_server(error: &(dyn std::error::Error + 'static)) -> bool {
+    use mongodb::error::ErrorKind;
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|error| {
         let error = error.downcast_ref::<mongodb::error::Error>();
         error.is_some_and(|error| {
             matches!(
                 *error.kind,
-                mongodb::error::ErrorKind::Authentication { .. }
+                ErrorKind::Authentication { .. } | ErrorKind::ServerSelection { .. }
             )
         })
     })

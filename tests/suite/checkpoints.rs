@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{
     Event, RUNTIME, Scene, Seen, Started, TestResult, chain, eventually, gated, recorder,
-    store::{Faults, FaultyCheckpoints},
+    store::{Faults, FaultyCheckpoints, OutdatedCheckpoints},
     token_time,
 };
 
@@ -34,6 +34,26 @@ async fn a_restart_handles_exactly_what_was_missed() -> TestResult {
     seen.count(30).await;
     runtime.stop().await?;
     assert_eq!(seen.ids(), (0..30).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_another_replica_saved_between_the_first_look_and_the_claim_is_where_it_starts()
+-> TestResult {
+    let scene = Scene::new().await;
+    let store = MongoCheckpoints::new(&scene.database);
+    let seen = Seen::default();
+    let other = Started::new(builder(&scene, &seen).checkpoint_store(store.clone()));
+    scene.insert(0..5).await?;
+    seen.count(5).await;
+    other.stop().await?;
+    scene.insert(5..10).await?;
+
+    let outdated = OutdatedCheckpoints(store);
+    let runtime = Started::new(builder(&scene, &seen).checkpoint_store(outdated));
+    seen.count(10).await;
+    runtime.stop().await?;
+    assert_eq!(seen.ids(), (0..10).collect::<Vec<_>>());
     Ok(())
 }
 

@@ -57,6 +57,11 @@ impl Checkpoint {
         }
     }
 
+    /// Whether it is at the same place as `other`, whoever has claimed them.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        (&self.position, &self.fingerprint) == (&other.position, &other.fingerprint)
+    }
+
     /// The time of the position, where there is one that tells it.
     pub fn cluster_time(&self) -> Option<ClusterTime> {
         self.position.as_ref()?.cluster_time()
@@ -155,5 +160,31 @@ impl StoredCheckpoint {
     /// runtime's own.
     pub fn partition_of(&self) -> Option<&str> {
         partition::split(&self.runtime).map(|(runtime, _)| runtime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_where_its_position_and_its_pipeline_are() {
+        let token = |text| ResumePoint::ResumeAfter(ResumeToken::new(rawdoc! { "_data": text }));
+        let seen = Checkpoint {
+            position: Some(token("8263")),
+            fingerprint: "f".to_owned(),
+            ..Checkpoint::default()
+        };
+        let claimed = Checkpoint {
+            epoch: 7,
+            ..seen.clone()
+        };
+        assert!(seen.is_at(&claimed));
+        let (mut moved, mut changed) = (claimed.clone(), claimed);
+        moved.position = Some(token("8264"));
+        changed.fingerprint = "g".to_owned();
+        assert!(!seen.is_at(&moved) && !seen.is_at(&changed));
     }
 }

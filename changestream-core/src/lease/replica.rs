@@ -132,6 +132,11 @@ impl Replica {
         }
     }
 
+    /// Whether another one was seen to be active.
+    pub(crate) fn has_stood_by(&self) -> bool {
+        self.has_stood_by
+    }
+
     async fn ask(&mut self, holder: &str, above: i64) -> Result<Answer, StoreError> {
         let sent = Instant::now();
         self.bid = Some(holder.to_owned());

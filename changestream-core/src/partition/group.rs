@@ -87,10 +87,13 @@ async fn settle(runtime: &Runtime, replica: &mut Replica) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let mut tenure = runtime.acquire(replica).await?;
+    let (mut tenure, known) = runtime.acquire(replica).await?;
     let (whole, epoch) = (Slot::whole(runtime), tenure.epoch());
     // It starts as one that does all the work, and leaves it at that.
-    let start = async { Running::start(runtime, &whole, epoch).await.map(drop) };
+    let start = async {
+        let started = Running::start(runtime, &whole, epoch, known).await;
+        started.map(drop)
+    };
     let started = replica.hold(&mut tenure, start).await;
     replica.release(tenure).await;
     started

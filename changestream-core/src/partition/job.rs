@@ -79,7 +79,7 @@ pub(super) async fn serve(
         stopped(&mut is_shutting_down).await;
         shutdown_signal().await;
     };
-    let work = runtime.work(&slot, tenure.epoch(), stop, abort);
+    let work = runtime.work(&slot, tenure.epoch(), None, stop, abort);
     let result = replica.hold(&mut tenure, work).await;
     crate::crash_point!("partition.given_up");
     replica.release(tenure).await;

@@ -136,11 +136,31 @@ impl SourceTask {
         Self { lookup, ..self }
     }
 
-    /// Opens the stream for the first time, so that what is wrong with it shows at start-up, and says where
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Opens the stream before it is certain that it starts here. What goes wrong does so again in
+    /// [`open`](Self::open), which is still due.
+    pub(crate) async fn open_ahead(&mut self) {
+        if let Err(Fault::Resumable(error) | Fault::Transient(error)) = self.try_open(0).await {
+            self.patience.failed(&error);
+        }
+    }
+
+    /// Where the stream starts. What was opened ahead is dropped.
+    pub(crate) fn start_from(&mut self, position: Position) {
+        self.position = position;
+        self.state = State::Closed { failures: 0 };
+    }
+
+    /// Opens the stream for the first time, unless that was done ahead, so that what is wrong with it shows at start-up, and says where
     /// it starts: "now" becomes a token, from which a restart can go on.
     pub(crate) async fn open(&mut self) -> Result<Start, Error> {
         let mut failures = 0;
-        while let Err(fault) = self.try_open(failures).await {
+        while matches!(self.state, State::Closed { .. })
+            && let Err(fault) = self.try_open(failures).await
+        {
             if let (Fault::Resumable(error) | Fault::Transient(error), true) =
                 (&fault, failures + 1 == OPENING_ATTEMPTS)
             {

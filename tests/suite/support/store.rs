@@ -125,6 +125,37 @@ impl<C: CheckpointStore> CheckpointStore for FaultyCheckpoints<C> {
     }
 }
 
+/// A checkpoint store that shows nothing of what was saved until it is claimed.
+#[derive(Clone, Debug)]
+pub(crate) struct OutdatedCheckpoints<C>(pub(crate) C);
+
+#[async_trait]
+impl<C: CheckpointStore> CheckpointStore for OutdatedCheckpoints<C> {
+    async fn load(&self, _runtime: &str) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(None)
+    }
+
+    async fn claim(&self, runtime: &str, epoch: i64) -> Result<Claimed, StoreError> {
+        self.0.claim(runtime, epoch).await
+    }
+
+    async fn save(&self, runtime: &str, checkpoint: &Checkpoint) -> Result<Saved, StoreError> {
+        self.0.save(runtime, checkpoint).await
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<(), StoreError> {
+        self.0.record_gap(gap).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        self.0.list().await
+    }
+
+    async fn reset(&self, runtime: &str) -> Result<Vec<String>, StoreError> {
+        self.0.reset(runtime).await
+    }
+}
+
 /// A store of the progress of snapshots that fails to save.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultySnapshots<S> {
