@@ -40,7 +40,23 @@ where
     follow(job, meter, stream, &mut work).await
 }
 
-/// The same with the inserts of all collections of the database.
+/// Counts the events of the driver's raw batches: what a cursor of the driver gives at most, to whoever does nothing with it.
+pub(crate) async fn raw_batches(job: Job) -> Result<Figures> {
+    let meter = Meter::start(&job.client).await?;
+    let items = job.database.collection::<Item>(&collection(0));
+    let inserts = doc! { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } };
+    let stream = doc! { "$changeStream": { "startAtOperationTime": job.start } };
+    let aggregate = items.aggregate([stream, inserts]).batch_size(BATCH_SIZE);
+    let mut batches = aggregate.batch().await?;
+    let mut events = 0;
+    while events < job.events {
+        let batch = batches.next().await.ok_or("the stream ended")??;
+        events += batch.doc_slices()?.into_iter().count() as u64;
+    }
+    meter.stop(job.events).await
+}
+
+/// Drains the inserts of all collections of the database.
 pub(crate) async fn typed_of_database(job: Job) -> Result<Figures> {
     let meter = Meter::start(&job.client).await?;
     let stream = watch_inserts(&job.database, Some(job.start)).await?;

@@ -60,6 +60,7 @@ pub(crate) fn comparison(events: u64) -> Comparison {
                     black_box(item.get_i32("quantity").ok());
                 })
             }),
+            Contestant::new("driver, raw batches, only counted", driver::raw_batches),
         ],
         columns: vec![
             Measure::EventsPerSecond,
