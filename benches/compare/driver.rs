@@ -40,7 +40,7 @@ where
     follow(job, meter, stream, &mut work).await
 }
 
-/// Counts the events of the driver's raw batches: what a cursor of the driver gives at most, to whoever does nothing with it.
+/// Counts the events of the driver's raw batches, and does nothing else with them.
 pub(crate) async fn raw_batches(job: Job) -> Result<Figures> {
     let meter = Meter::start(&job.client).await?;
     let items = job.database.collection::<Item>(&collection(0));
