@@ -1,15 +1,20 @@
-//! The parts of the engine, each by itself and on one core.
+//! The engine and its parts, each by itself and on one core.
 //!
 //! `cargo bench --bench parts --all-features` prints time and allocations of a thousand events, `benches/instructions` the
 //! instructions of one, which are the same whatever else the machine does.
 
 mod events;
 
-use std::hint::black_box;
+use std::{cell::Cell, hint::black_box};
 
-use changestream::{FieldPath, Filter, RawChange, prelude::*, testing::change};
+use changestream::{
+    FieldPath, Filter, RawChange,
+    prelude::*,
+    testing::{TestRuntime, change},
+};
 use changestream_core::internals::{Selections, pass, request, track};
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use futures::stream;
 use mongodb::bson::{DateTime, doc};
 use serde::Deserialize;
 
@@ -119,6 +124,35 @@ fn lane(bencher: Bencher<'_, '_>, lanes: usize) {
 fn tracker(bencher: Bencher<'_, '_>) {
     let changes = inserts();
     measure(bencher, || track(&changes));
+}
+
+/// From events to their handler, through all of the default stack, with so many lanes.
+#[divan::bench(args = [1, 16])]
+fn engine(bencher: Bencher<'_, '_>, lanes: usize) {
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let changes = inserts();
+    let runtime = || {
+        let builder = TestRuntime::builder().concurrency(lanes);
+        builder.handlers(handlers![item_inserted]).build()
+    };
+    bencher
+        .counter(ItemsCount::new(EVENTS))
+        .with_inputs(|| Cell::new(Some(runtime().expect("a runtime"))))
+        .bench_local_values(|runtime| {
+            measured(&|| {
+                let runtime = runtime.take().expect("one run");
+                tokio.block_on(runtime.run(stream::iter([changes.clone()])));
+            });
+        });
+}
+
+#[on_change(coll = "items", op = "insert")]
+async fn item_inserted(FullDocument(item): FullDocument<Item>) -> Result<(), HandlerError> {
+    black_box(item.price * f64::from(item.quantity));
+    Ok(())
 }
 
 fn inserts() -> Vec<RawChange> {

@@ -43,6 +43,8 @@ pub(crate) struct Contestant {
     pub(crate) label: String,
     /// It gets the first events of the backlog only, one in so many: for those that take too long.
     pub(crate) share: u64,
+    /// Its tasks have one thread, and not one for each core.
+    pub(crate) has_one_thread: bool,
     pub(crate) how: How,
     pub(crate) point: Option<Point>,
 }
@@ -75,6 +77,7 @@ impl Contestant {
         Self {
             label,
             share: 1,
+            has_one_thread: false,
             how,
             point: None,
         }
@@ -82,6 +85,11 @@ impl Contestant {
 
     pub(crate) fn share(mut self, share: u64) -> Self {
         self.share = share;
+        self
+    }
+
+    pub(crate) fn on_one_thread(mut self) -> Self {
+        self.has_one_thread = true;
         self
     }
 

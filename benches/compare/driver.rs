@@ -3,11 +3,12 @@
 use std::{future::ready, hint::black_box};
 
 use bson::{Timestamp, doc};
-use futures::{StreamExt, TryStreamExt, future::try_join_all};
+use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc::channel, future::try_join_all};
 use mongodb::{
     Client, Database,
     change_stream::{ChangeStream, event::ChangeStreamEvent},
     options::ClientOptions,
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
 };
 use serde::de::DeserializeOwned;
 
@@ -43,17 +44,39 @@ where
 /// Counts the events of the driver's raw batches, and does nothing else with them.
 pub(crate) async fn raw_batches(job: Job) -> Result<Figures> {
     let meter = Meter::start(&job.client).await?;
+    let batches = open_raw_batches(&job).await?;
+    count(batches, job.events).await?;
+    meter.stop(job.events).await
+}
+
+/// The same with the next batch asked for before one is counted.
+pub(crate) async fn raw_batches_ahead(job: Job) -> Result<Figures> {
+    let meter = Meter::start(&job.client).await?;
+    let batches = open_raw_batches(&job).await?;
+    let (send, sent) = channel(0);
+    let _read = tokio::spawn(batches.map(Ok).forward(send));
+    count(sent, job.events).await?;
+    meter.stop(job.events).await
+}
+
+async fn open_raw_batches(job: &Job) -> mongodb::error::Result<RawBatchCursor> {
     let items = job.database.collection::<Item>(&collection(0));
     let inserts = doc! { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } };
     let stream = doc! { "$changeStream": { "startAtOperationTime": job.start } };
     let aggregate = items.aggregate([stream, inserts]).batch_size(BATCH_SIZE);
-    let mut batches = aggregate.batch().await?;
+    aggregate.batch().await
+}
+
+async fn count(
+    mut batches: impl Stream<Item = mongodb::error::Result<RawBatch>> + Unpin,
+    expected: u64,
+) -> Result<()> {
     let mut events = 0;
-    while events < job.events {
+    while events < expected {
         let batch = batches.next().await.ok_or("the stream ended")??;
         events += batch.doc_slices()?.into_iter().count() as u64;
     }
-    meter.stop(job.events).await
+    Ok(())
 }
 
 /// Drains the inserts of all collections of the database.

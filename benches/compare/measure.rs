@@ -34,6 +34,7 @@ pub(crate) enum Measure {
     FromWriteP99,
     FirstEvent,
     CompileTime,
+    Allocations,
 }
 
 impl Measure {
@@ -52,6 +53,7 @@ impl Measure {
             Self::FromWriteP99 => "p99 us from write",
             Self::FirstEvent => "first event ms",
             Self::CompileTime => "ms/handler",
+            Self::Allocations => "allocations/event",
         }
     }
 
@@ -66,7 +68,7 @@ impl Measure {
     pub(crate) fn decimals(self) -> usize {
         match self {
             Self::EventsPerSecond | Self::BytesReceived => 0,
-            Self::ClientCpu | Self::ServerCpu | Self::FirstEvent => 2,
+            Self::ClientCpu | Self::ServerCpu | Self::FirstEvent | Self::Allocations => 2,
             _ => 1,
         }
     }

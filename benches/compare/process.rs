@@ -34,6 +34,9 @@ pub(crate) async fn run(
         How::Program(command) => command(),
     };
     command.arg(task).stderr(Stdio::inherit());
+    if contestant.has_one_thread {
+        command.env("TOKIO_WORKER_THREADS", "1");
+    }
     let mut command = process::Command::from(command);
     let output = timeout(PATIENCE, command.kill_on_drop(true).output()).await;
     let output = output.map_err(|_elapsed| format!("`{label}` did not end"))??;

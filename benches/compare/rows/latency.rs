@@ -1,9 +1,11 @@
 use std::{
+    error::Error,
+    future::{Ready, ready},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use changestream::prelude::*;
@@ -14,9 +16,11 @@ use mongodb::{
     options::WriteConcern,
 };
 use tokio::{
-    sync::{Notify, mpsc::unbounded_channel},
+    sync::{Notify, mpsc::channel},
+    task::yield_now,
     time::interval,
 };
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry::Policy, service_fn};
 
 use crate::{
     Figures, Result,
@@ -46,7 +50,8 @@ pub(crate) fn comparison(events: u64) -> Comparison {
         contestants: vec![
             Contestant::new("driver, typed", with_driver),
             Contestant::new("changestream", with_changestream),
-            Contestant::new("driver, typed, in two tasks", in_two_tasks),
+            Contestant::new("driver, typed, reading ahead", ahead),
+            Contestant::new("the same, tower's retry and timeout", ahead_with_tower),
         ],
         columns: vec![
             Measure::LatencyP50,
@@ -162,23 +167,83 @@ async fn with_driver(job: Job) -> Result<Figures> {
     Ok(figures)
 }
 
-/// As anything has to that reads ahead of its handlers.
-async fn in_two_tasks(job: Job) -> Result<Figures> {
+/// The same, reading ahead of the handler, for which it takes a task of its own. An event comes before the next request.
+async fn ahead(job: Job) -> Result<Figures> {
     let times = Times::new(job.events);
-    let stream = watch(&job).await?;
-    let (send, mut sent) = unbounded_channel();
     let handling = times.clone();
+    let handler = service_fn(move |item: Item| {
+        handling.handled(&item);
+        ready(Ok::<_, BoxError>(()))
+    });
+    read_ahead(job, times, handler).await
+}
+
+/// With what tower has of this crate's stack around the handler.
+async fn ahead_with_tower(job: Job) -> Result<Figures> {
+    let times = Times::new(job.events);
+    let handling = times.clone();
+    let handler = service_fn(move |item: Arc<Item>| {
+        handling.handled(&item);
+        ready(Ok::<_, BoxError>(()))
+    });
+    let handler = ServiceBuilder::new()
+        .map_request(Arc::new)
+        .retry(Retries(3))
+        .timeout(Duration::from_secs(30))
+        .service(handler);
+    read_ahead(job, times, handler).await
+}
+
+async fn read_ahead<H>(job: Job, times: Times, mut handler: H) -> Result<Figures>
+where
+    H: Service<Item, Response = (), Error = BoxError, Future: Send> + Send + 'static,
+{
+    let mut stream = watch(&job).await?;
+    let (send, mut sent) = channel(1);
     let handle = tokio::spawn(async move {
         while let Some(item) = sent.recv().await {
-            handling.handled(&item);
+            handler.ready().await?.call(item).await?;
         }
+        Ok::<_, BoxError>(())
     });
-    let read = tokio::spawn(read(stream, job.events, move |item| {
-        send.send(item).expect("a task that handles");
-    }));
-    let (figures, ()) = try_join(write(&job, &times), async { Ok(read.await??) }).await?;
-    handle.await?;
+    let events = job.events;
+    let read = tokio::spawn(async move {
+        for _ in 0..events {
+            if let Some(event) = stream.next().await
+                && let Some(item) = event?.full_document
+            {
+                send.send(item).await.ok();
+                yield_now().await;
+            }
+        }
+        Ok::<_, mongodb::error::Error>(())
+    });
+    let figures = write(&job, &times).await?;
+    read.await??;
+    handle.await?.map_err(|error| -> Box<dyn Error> { error })?;
     Ok(figures)
+}
+
+/// Tries again so many times.
+#[derive(Clone)]
+struct Retries(u32);
+
+impl<E> Policy<Arc<Item>, (), E> for Retries {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Arc<Item>,
+        outcome: &mut std::result::Result<(), E>,
+    ) -> Option<Self::Future> {
+        outcome.as_ref().err()?;
+        self.0 = self.0.checked_sub(1)?;
+        Some(ready(()))
+    }
+
+    fn clone_request(&mut self, item: &Arc<Item>) -> Option<Arc<Item>> {
+        Some(Arc::clone(item))
+    }
 }
 
 async fn watch(job: &Job) -> mongodb::error::Result<ChangeStream<ChangeStreamEvent<Item>>> {

@@ -2,6 +2,7 @@
 
 mod compile;
 mod drain;
+mod engine;
 mod fields;
 mod growth;
 mod handlers;
@@ -42,6 +43,8 @@ pub(crate) enum Row {
     Projection,
     /// From start to first event
     Startup,
+    /// Events from memory, on one core
+    Engine,
     /// What a handler adds to a build
     Compile,
     /// What each sink delivers, next to the bare client library
@@ -69,6 +72,7 @@ impl Row {
         Self::Memory,
         Self::Projection,
         Self::Startup,
+        Self::Engine,
         Self::Compile,
         Self::Sinks,
         Self::SlowSink,
@@ -86,6 +90,7 @@ impl Row {
             Self::Memory => vec![memory::comparison(events)],
             Self::Projection => vec![projection::comparison(events)],
             Self::Startup => vec![startup::comparison()],
+            Self::Engine => vec![engine::comparison(events)],
             Self::Compile => vec![compile::comparison()],
             Self::Sinks => sinks::comparisons(events),
             Self::SlowSink => vec![sinks::slow::comparison(events)],
