@@ -37,8 +37,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 #[derive(Parser)]
 struct Cli {
+    #[arg(default_value = "default")]
     variant: Variant,
     /// What `cargo xbench` tells its contestants
+    #[arg(default_value = r#"{"events": 1000000}"#)]
     task: String,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]

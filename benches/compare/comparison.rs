@@ -43,8 +43,8 @@ pub(crate) struct Contestant {
     pub(crate) label: String,
     /// It gets the first events of the backlog only, one in so many: for those that take too long.
     pub(crate) share: u64,
-    /// Its tasks have one thread, and not one for each core.
-    pub(crate) has_one_thread: bool,
+    /// Spawned tasks have one thread, and not one for each core.
+    pub(crate) has_one_worker: bool,
     pub(crate) how: How,
     pub(crate) point: Option<Point>,
 }
@@ -77,7 +77,7 @@ impl Contestant {
         Self {
             label,
             share: 1,
-            has_one_thread: false,
+            has_one_worker: false,
             how,
             point: None,
         }
@@ -88,8 +88,8 @@ impl Contestant {
         self
     }
 
-    pub(crate) fn on_one_thread(mut self) -> Self {
-        self.has_one_thread = true;
+    pub(crate) fn with_one_worker(mut self) -> Self {
+        self.has_one_worker = true;
         self
     }
 

@@ -49,7 +49,7 @@ pub(crate) async fn raw_batches(job: Job) -> Result<Figures> {
     meter.stop(job.events).await
 }
 
-/// The same with the next batch asked for before one is counted.
+/// The same with the next batch asked for while one is counted.
 pub(crate) async fn raw_batches_ahead(job: Job) -> Result<Figures> {
     let meter = Meter::start(&job.client).await?;
     let batches = open_raw_batches(&job).await?;

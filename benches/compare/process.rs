@@ -34,7 +34,7 @@ pub(crate) async fn run(
         How::Program(command) => command(),
     };
     command.arg(task).stderr(Stdio::inherit());
-    if contestant.has_one_thread {
+    if contestant.has_one_worker {
         command.env("TOKIO_WORKER_THREADS", "1");
     }
     let mut command = process::Command::from(command);

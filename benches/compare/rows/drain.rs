@@ -50,13 +50,13 @@ pub(crate) fn comparison(events: u64) -> Comparison {
             Contestant::new("changestream, borrowed", |job| {
                 sdk::drain(job, handlers![item_borrowed], |builder| builder)
             }),
-            Contestant::new("changestream, one thread", sdk::typed).on_one_thread(),
+            Contestant::new("changestream, one worker", sdk::typed).with_one_worker(),
             Contestant::new("changestream, replies of 5,000", |job| {
                 sdk::drain(job, handlers![sdk::item_inserted], |builder| {
                     builder.batch_size(driver::BATCH_SIZE)
                 })
             }),
-            Contestant::new("driver, typed, one thread", driver::typed).on_one_thread(),
+            Contestant::new("driver, typed, one worker", driver::typed).with_one_worker(),
             Contestant::new("driver, Document", |job| {
                 driver::drain(job, async |item: Document| {
                     black_box(item.get_i32("quantity").ok());
@@ -68,7 +68,8 @@ pub(crate) fn comparison(events: u64) -> Comparison {
                 })
             }),
             Contestant::new("driver, raw batches, only counted", driver::raw_batches),
-            Contestant::new("the same, read ahead", driver::raw_batches_ahead),
+            Contestant::new("driver, raw batches, read ahead", driver::raw_batches_ahead),
+            Contestant::new("the same, one worker", driver::raw_batches_ahead).with_one_worker(),
         ],
         columns: vec![
             Measure::EventsPerSecond,

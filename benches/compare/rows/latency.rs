@@ -9,7 +9,10 @@ use std::{
 };
 
 use changestream::prelude::*;
-use futures::{StreamExt, future::try_join};
+use futures::{
+    StreamExt,
+    future::{try_join, try_join3},
+};
 use mongodb::{
     Client,
     change_stream::{ChangeStream, event::ChangeStreamEvent},
@@ -167,7 +170,7 @@ async fn with_driver(job: Job) -> Result<Figures> {
     Ok(figures)
 }
 
-/// The same, reading ahead of the handler, for which it takes a task of its own. An event comes before the next request.
+/// The same, reading ahead of the handler, for which it takes a task of its own. It hands on what it has before it asks for more.
 async fn ahead(job: Job) -> Result<Figures> {
     let times = Times::new(job.events);
     let handling = times.clone();
@@ -218,9 +221,9 @@ where
         }
         Ok::<_, mongodb::error::Error>(())
     });
-    let figures = write(&job, &times).await?;
-    read.await??;
-    handle.await?.map_err(|error| -> Box<dyn Error> { error })?;
+    let read = async { Ok(read.await??) };
+    let handled = async { handle.await?.map_err(|error| -> Box<dyn Error> { error }) };
+    let (figures, (), ()) = try_join3(write(&job, &times), read, handled).await?;
     Ok(figures)
 }
 
