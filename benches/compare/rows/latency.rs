@@ -164,7 +164,9 @@ async fn with_driver(job: Job) -> Result<Figures> {
     let times = Times::new(job.events);
     let stream = watch(&job).await?;
     let handling = times.clone();
-    let read = read(stream, job.events, move |item| handling.handled(&item));
+    let read = read(stream, job.events, async move |item| {
+        handling.handled(&item)
+    });
     let read = tokio::spawn(read);
     let (figures, ()) = try_join(write(&job, &times), async { Ok(read.await??) }).await?;
     Ok(figures)
@@ -201,7 +203,7 @@ async fn read_ahead<H>(job: Job, times: Times, mut handler: H) -> Result<Figures
 where
     H: Service<Item, Response = (), Error = BoxError, Future: Send> + Send + 'static,
 {
-    let mut stream = watch(&job).await?;
+    let stream = watch(&job).await?;
     let (send, mut sent) = channel(1);
     let handle = tokio::spawn(async move {
         while let Some(item) = sent.recv().await {
@@ -209,18 +211,11 @@ where
         }
         Ok::<_, BoxError>(())
     });
-    let events = job.events;
-    let read = tokio::spawn(async move {
-        for _ in 0..events {
-            if let Some(event) = stream.next().await
-                && let Some(item) = event?.full_document
-            {
-                send.send(item).await.ok();
-                yield_now().await;
-            }
-        }
-        Ok::<_, mongodb::error::Error>(())
+    let read = read(stream, job.events, async move |item| {
+        send.send(item).await.ok();
+        yield_now().await;
     });
+    let read = tokio::spawn(read);
     let read = async { Ok(read.await??) };
     let handled = async { handle.await?.map_err(|error| -> Box<dyn Error> { error }) };
     let (figures, (), ()) = try_join3(write(&job, &times), read, handled).await?;
@@ -257,13 +252,13 @@ async fn watch(job: &Job) -> mongodb::error::Result<ChangeStream<ChangeStreamEve
 async fn read(
     mut stream: ChangeStream<ChangeStreamEvent<Item>>,
     events: u64,
-    handle: impl Fn(Item),
+    mut handle: impl AsyncFnMut(Item),
 ) -> mongodb::error::Result<()> {
     for _ in 0..events {
         if let Some(event) = stream.next().await
             && let Some(item) = event?.full_document
         {
-            handle(item);
+            handle(item).await;
         }
     }
     Ok(())
